@@ -1,0 +1,29 @@
+"""inercia: JAX optimizers that know their own continuous-time limit."""
+
+from importlib.metadata import version
+
+from inercia.check import InerciaWarning
+from inercia.compare import Gap, Order, energy, gap, order
+from inercia.data import Dataset, Split, digits, split, standardise, teacher
+from inercia.integrate import IntegrationError, integrate
+from inercia.iterate import iterate
+from inercia.method import Family, Method
+from inercia.methods import (
+    METHODS,
+    AdamState,
+    MomentumState,
+    OscillatorState,
+    SgdState,
+    adam,
+    momentum,
+    oscillator,
+    sgd,
+)
+from inercia.network import Layer, Network, backprop, mlp
+from inercia.path import Path, Solve
+from inercia.quadratic import exact_flow, exact_iterates, quadratic
+from inercia.read import FileError, read, read_idx
+from inercia.risk import Risk, accuracy, risk
+from inercia.sampler import Sampler, sampler
+
+__version__ = version("inercia")

@@ -1,0 +1,161 @@
+"""One sentence at the call: the rules that arguments must keep.
+
+Every function states the rule, the value given and, where there is one, the cure. Values that are not known
+yet (tracers under `jit`, `vmap` or `grad`) and schedules pass: a rule about numbers can only judge numbers.
+"""
+
+import difflib
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class InerciaWarning(UserWarning):
+    """Something was reported in a field of the result, and a reader of the screen should see it too."""
+
+
+def known(*values: Any) -> bool:
+    """Whether none of the leaves is a tracer, so that their numbers can be read."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def positive(name: str, value: Any) -> None:
+    """Raise unless `value` is a schedule, a tracer or a finite number above zero."""
+    if _judged(name, value) and not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
+        raise ValueError(f"{name} must be a finite number above 0, but it is {_shown(value)}.")
+
+
+def nonnegative(name: str, value: Any) -> None:
+    """Raise unless `value` is a schedule, a tracer or a finite number of at least zero."""
+    if _judged(name, value) and not np.all(np.isfinite(value) & (np.asarray(value) >= 0)):
+        raise ValueError(f"{name} must be a finite number of at least 0, but it is {_shown(value)}.")
+
+
+def fraction(name: str, value: Any) -> None:
+    """Raise unless `value` is a schedule, a tracer or a number in [0, 1)."""
+    if _judged(name, value) and not np.all((np.asarray(value) >= 0) & (np.asarray(value) < 1)):
+        raise ValueError(f"{name} must lie in [0, 1), but it is {_shown(value)}.")
+
+
+def refinable(name: str, decay: Any, dt: Any) -> None:
+    """Raise unless (1 - decay) dt <= 1: beyond it the refined decay 1 - (1 - decay) dt is negative."""
+    if callable(decay) or not known(decay, dt):
+        return
+    # dt = 1 is always allowed, although 1 - (1 - decay) may round below decay.
+    if np.any((1 - np.asarray(decay)) * dt > 1 + 1e-12):
+        largest = 1 / (1 - float(np.min(decay)))
+        raise ValueError(
+            f"(1 - {name}) dt must be at most 1, but {name} = {_shown(decay)} and dt = {_shown(dt)} "
+            f"make it {(1 - float(np.min(decay))) * dt:.6g}: take dt <= {largest:.6g}."
+        )
+
+
+def whole(name: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` as an int, or raise unless it is a whole number of at least `minimum`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a whole number, but it is {value!r} of type {type(value).__name__}."
+        ) from None
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, but it is {number}.")
+    return number
+
+
+def one_of(name: str, value: Any, options: Iterable[str]) -> str:
+    """Return `value`, or raise unless it is one of `options`, naming the closest."""
+    options = list(options)
+    if value in options:
+        return value
+    close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
+    hint = f": did you mean {close[0]!r}?" if close else "."
+    raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, but it is {value!r}{hint}")
+
+
+def differentiable(name: str, tree: Any) -> None:
+    """Raise unless every leaf of `tree` is an array of floating or complex numbers."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None:
+            dtype = np.asarray(leaf).dtype
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            where = name + jax.tree_util.keystr(path)
+            raise TypeError(
+                f"{name} must hold floating or complex numbers, but {where} is {dtype}: cast it first, "
+                "for example with jax.tree.map(lambda p: p * 1.0, params)."
+            )
+
+
+def finite(name: str, array: Any) -> None:
+    """Raise unless every number of `array` is finite, naming the first that is not."""
+    if not known(array) or not jnp.issubdtype(np.asarray(array).dtype, jnp.inexact):
+        return
+    good = np.isfinite(np.asarray(array))
+    if not good.all():
+        index = tuple(int(i) for i in np.argwhere(~good)[0])
+        where = f"{name}[{', '.join(map(str, index))}]" if index else name
+        raise ValueError(
+            f"{name} must be finite, but {where} is {np.asarray(array)[index]} "
+            f"({int((~good).sum())} such entries)."
+        )
+
+
+def increasing(name: str, values: Any) -> np.ndarray:
+    """Return `values` as a float64 vector, or raise unless they are finite and strictly increasing."""
+    times = np.asarray(values, dtype=np.float64)
+    if times.ndim != 1 or times.size < 2:
+        raise ValueError(
+            f"{name} must be a vector of at least two numbers, but its shape is {times.shape}."
+        )
+    finite(name, times)
+    steps = np.diff(times)
+    if not (steps > 0).all():
+        k = int(np.argmin(steps > 0))
+        raise ValueError(
+            f"{name} must increase, but {name}[{k}] = {times[k]:g} is followed by {times[k + 1]:g}."
+        )
+    return times
+
+
+def scalar(name: str, value: jax.ShapeDtypeStruct) -> None:
+    """Raise unless the abstract `value` that a loss returns is one real number."""
+    shape = getattr(value, "shape", None)
+    if shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+        got = f"shape {shape} and dtype {value.dtype}" if shape is not None else f"{type(value).__name__}"
+        raise ValueError(
+            f"{name} must return one real number, but it returns {got}: reduce it, for example with jnp.mean."
+        )
+
+
+def loss_of(loss: Any, *arguments: Any) -> None:
+    """Raise unless `loss(*arguments)` is one real number; the loss is traced, not computed."""
+    if not callable(loss):
+        raise TypeError(f"loss must be a function of the params, but it is {type(loss).__name__}.")
+    try:
+        hash(loss)
+    except TypeError:
+        raise TypeError(
+            f"loss must be hashable, so that its compilation can be kept, but {type(loss).__name__} is not: pass "
+            "a function that calls it."
+        ) from None
+    scalar("loss", jax.eval_shape(loss, *arguments))
+
+
+def _judged(name: str, value: Any) -> bool:
+    if callable(value) or not known(value):
+        return False
+    kind = np.asarray(value).dtype
+    if isinstance(value, bool) or not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
+        raise TypeError(f"{name} must be a real number or a schedule, but it is {value!r}.")
+    return True
+
+
+def _shown(value: Any) -> str:
+    array = np.asarray(value)
+    return f"{float(array):.6g}" if array.ndim == 0 and math.prod(array.shape) == 1 else str(array)

@@ -1,0 +1,78 @@
+"""A method is an optax transformation that also knows its flow.
+
+    update(grads, state, params) -> (delta params, new state)      one iteration
+    flow  (grads, state, params) -> (d params/dt,  d state/dt)     its continuous-time limit, same trees
+
+Time is counted in iterations: one update advances it by `dt`, which is 1 for the ordinary optimizer. **Refining** a
+method takes 1/dt times as many updates, each with a -> a dt and (1-b) -> (1-b) dt, schedules being read at
+t = k dt. The differential equation does not change with dt, and the iterates converge to it as dt -> 0.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from inercia import check
+
+Params: TypeAlias = Any  # a tree of arrays
+State: TypeAlias = Any  # a NamedTuple of arrays
+Number: TypeAlias = Any  # a Python number, a scalar array or a tracer
+Schedule: TypeAlias = Callable[[Any], Any]  # step -> value; step 0 at the first update; in a flow, the time
+Family: TypeAlias = Callable[[float], optax.GradientTransformation]  # dt -> transformation
+
+
+class Method(optax.GradientTransformationExtraArgs):
+    """An `optax.GradientTransformationExtraArgs` with a flow.
+
+    Attributes:
+        init: params -> state.
+        update: (grads, state, params=None, **extra) -> (updates, state); updates are added to the params.
+        flow: (grads, state, params=None) -> (d params/dt, d state/dt).
+        dt: flow time that one update advances, in iterations.
+
+    Example:
+        >>> import inercia
+        >>> method = inercia.momentum(0.1)
+        >>> init, update = method
+        >>> isinstance(method, optax.GradientTransformationExtraArgs), method.dt
+        (True, 1.0)
+    """
+
+    flow: Callable[..., tuple[Params, State]]
+    dt: Number
+
+    def __new__(cls, init: Callable, update: Callable, flow: Callable, dt: Number = 1.0) -> "Method":
+        """Join the three functions; `dt` is the flow time of one update."""
+        self = super().__new__(cls, init, update)
+        self.flow = flow
+        self.dt = dt
+        return self
+
+
+def at(value: Number | Schedule, time: Any) -> Any:
+    """Read a hyperparameter at `time`: schedules are called, numbers are returned."""
+    return value(time) if callable(value) else value
+
+
+def clock(count: jax.Array, dt: Number) -> Any:
+    """Return the time of update number `count`; for dt = 1 the integer itself, as schedules expect."""
+    return count if isinstance(dt, (int, float)) and dt == 1 else count * dt
+
+
+def refine(decay: Number, dt: Number) -> Any:
+    """Return the decay 1 - (1-b) dt of a method refined by dt; for dt = 1 it is b, to the last bit in [1/2, 1)."""
+    return 1 - (1 - decay) * dt
+
+
+def like(value: Any, leaf: jax.Array) -> jax.Array:
+    """Cast a hyperparameter to the real dtype of `leaf`, so that it never promotes the params or the state."""
+    return jnp.asarray(value, dtype=jnp.finfo(leaf.dtype).dtype)
+
+
+def zeros_like(params: Params, dtype: Any = None) -> Params:
+    """Return zeros shaped like params, after checking that params can be differentiated."""
+    check.differentiable("params", params)
+    return optax.tree.zeros_like(params, dtype=dtype)

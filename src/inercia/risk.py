@@ -1,0 +1,124 @@
+"""The empirical risk: the mean, over a batch (x, y), of a pointwise loss of the network's output.
+
+    R(theta) = (1/N) sum_n l(apply(theta, x_n), y_n)
+
+    "squared"         l(p, y) = |p - y|^2 / 2             y (N, outputs) floats
+    "cross-entropy"   l(p, y) = -log softmax(p)[y]        y (N,) integer labels; p are logits
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from inercia import check
+from inercia.network import Network
+
+
+def squared(prediction: Array, y: Array) -> Array:
+    """Return |prediction - y|^2 / 2 of each row."""
+    return 0.5 * jnp.sum((prediction - y) ** 2, axis=-1)
+
+
+#: Pointwise losses by name: (prediction (N, outputs), y) -> (N,).
+POINTWISE: dict[str, Callable[[Array, Array], Array]] = {
+    "squared": squared,
+    "cross-entropy": optax.losses.softmax_cross_entropy_with_integer_labels,
+}
+
+
+@dataclass(frozen=True)
+class Risk:
+    """A loss `(params, (x, y)) -> scalar`; equal risks share one compilation."""
+
+    network: Network
+    pointwise: Callable[[Array, Array], Array]
+
+    def __call__(self, params: Any, batch: tuple[Array, Array]) -> Float[Array, ""]:
+        """Return the mean pointwise loss over the batch."""
+        x, y = batch
+        prediction = self.network.apply(params, x)
+        self._check(prediction, y)
+        return jnp.mean(self.pointwise(prediction, y))
+
+    def check(self, params: Any, batch: tuple[Array, Array]) -> None:
+        """Raise unless the batch suits network and loss: lengths, shapes, labels; nothing is computed."""
+        x, y = batch
+        self._check(jax.eval_shape(self.network.apply, params, x), y)
+
+    def _check(self, prediction: Any, y: Array) -> None:
+        rows, shape = prediction.shape[:-1], jnp.shape(y)
+        if shape[:1] != rows[:1]:
+            raise ValueError(f"x and y must have as many rows as each other, but x has {rows} and y has {shape}.")
+        if self.pointwise is squared and shape != prediction.shape:
+            cure = ": use y[:, None]." if (*shape, 1) == prediction.shape else "."
+            raise ValueError(
+                f"y must have the prediction's shape {prediction.shape}, but its shape is {shape}{cure}"
+            )
+        if self.pointwise is POINTWISE["cross-entropy"]:
+            _check_labels(y, rows, prediction.shape[-1])
+
+
+def risk(network: Network, loss: str | Callable[[Array, Array], Array] = "squared") -> Risk:
+    """Make the empirical risk of a network.
+
+    Args:
+        network: maps (params, x (N, inputs)) to predictions (N, outputs).
+        loss: "squared", "cross-entropy", or a function (predictions, y) -> (N,).
+
+    Returns:
+        Risk: `loss(params, (x, y)) -> scalar`.
+
+    Raises:
+        ValueError: an unknown name; and at the call, lengths or shapes that disagree, labels out of range.
+        TypeError: at the call, labels that are not integers.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from inercia.network import mlp
+        >>> network = mlp([2, 3])
+        >>> loss = risk(network, "cross-entropy")
+        >>> params = jax.tree.map(jnp.zeros_like, network.init(jax.random.key(0)))
+        >>> float(loss(params, (jnp.ones((4, 2)), jnp.array([0, 1, 2, 0])))).__round__(4)  # log 3
+        1.0986
+    """
+    if callable(loss):
+        return Risk(network, loss)
+    return Risk(network, POINTWISE[check.one_of("loss", loss, POINTWISE)])
+
+
+def accuracy(network: Network) -> Callable[[Any, tuple[Array, Array]], Array]:
+    """Make `accuracy(params, (x, y))`: the share of rows whose largest output is the label.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> identity = Network(lambda key: [], lambda params, x: x)
+        >>> float(accuracy(identity)([], (jnp.eye(4), jnp.array([0, 1, 2, 0]))))
+        0.75
+    """
+
+    def share(params: Any, batch: tuple[Array, Array]) -> Array:
+        x, y = batch
+        return jnp.mean(jnp.argmax(network.apply(params, x), axis=-1) == y)
+
+    return share
+
+
+def _check_labels(y: Array, rows: tuple, classes: int) -> None:
+    if not jnp.issubdtype(jnp.asarray(y).dtype if check.known(y) else y.dtype, jnp.integer):
+        raise TypeError(f"labels must be integers for the cross-entropy, but their dtype is {y.dtype}.")
+    if jnp.shape(y) != rows:
+        raise ValueError(f"labels must have shape {rows}, but their shape is {jnp.shape(y)}.")
+    if check.known(y):
+        labels = np.asarray(y)
+        wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+        if wrong.size:
+            n = int(wrong[0])
+            raise ValueError(
+                f"labels must lie in 0..{classes - 1}, one per output, but y[{n}] is {labels.reshape(-1)[n]}."
+            )

@@ -1,0 +1,104 @@
+"""Which rows each iteration sees.
+
+    full        all rows, every time: gradient descent
+    partition   the lecture's: the rows are cut once into N_b fixed batches, and each iteration draws one of them
+                uniformly at random
+    shuffle     epochs without replacement: every epoch is a new permutation, cut into batches
+
+A sampler is a pure function of (key, first iteration): any stretch of a run can be reproduced on its own.
+When the batch size does not divide the number of rows, all batches keep their size, so that shapes are static:
+`partition` fills its last batch with rows of its first one, so that every row is used; `shuffle` leaves the
+remainder out of that epoch, and each epoch leaves out other rows.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from inercia import check
+
+SAMPLERS = ("shuffle", "partition", "full")
+
+
+class Sampler(NamedTuple):
+    """A rule that gives each iteration its rows."""
+
+    epoch: int  # iterations that make one pass over the data
+    batch_size: int
+    rows: Callable[..., Int[Array, "steps batch"]]  # (key, start, steps, aligned=False)
+
+
+def sampler(name: str, rows: int, batch_size: int | None = None) -> Sampler:
+    """Make a sampler over `rows` rows.
+
+    Args:
+        name: "shuffle", "partition" or "full".
+        rows: N.
+        batch_size: in 1..N; for "full" it may be left out and is N.
+
+    Returns:
+        Sampler: `rows(key, start, steps)` gives the row numbers (steps, batch_size), int32, of iterations
+        start..start+steps-1. `start` may be traced, `steps` is a Python number; `aligned=True` promises that start
+        is a multiple of `epoch`, which saves drawing one epoch more.
+
+    Raises:
+        ValueError: an unknown name, a batch size outside 1..N, or for "full" another than N.
+
+    Example:
+        >>> import jax
+        >>> s = sampler("shuffle", 10, 5)
+        >>> sorted(s.rows(jax.random.key(0), 0, 2).ravel().tolist())
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
+    check.one_of("sampler", name, SAMPLERS)
+    rows = check.whole("rows", rows)
+    batch_size = rows if batch_size is None and name == "full" else check.whole("batch_size", batch_size)
+    if batch_size > rows:
+        raise ValueError(f"batch_size must be at most the number of rows {rows}, but it is {batch_size}.")
+    if name == "full":
+        if batch_size != rows:
+            raise ValueError(
+                f"sampler 'full' takes all {rows} rows, but batch_size is {batch_size}: leave it out, or choose "
+                "'shuffle' or 'partition'."
+            )
+
+        def every_row(key, start, steps, aligned=False):
+            return jnp.tile(jnp.arange(rows, dtype=jnp.int32), (steps, 1))
+
+        return Sampler(1, rows, every_row)
+    if name == "partition":
+        return _partition(rows, batch_size)
+    return _shuffle(rows, batch_size)
+
+
+def _partition(rows: int, batch_size: int) -> Sampler:
+    batches = -(-rows // batch_size)
+
+    def select(key, start, steps, aligned=False):
+        cut, draws = jax.random.split(key)
+        order = jax.random.permutation(cut, rows).astype(jnp.int32)
+        fixed = jnp.resize(order, (batches, batch_size))  # wraps around: the last batch is filled from the first
+        draw = jax.vmap(lambda k: jax.random.randint(jax.random.fold_in(draws, k), (), 0, batches))
+        return fixed[draw(start + jnp.arange(steps))]
+
+    return Sampler(batches, batch_size, select)
+
+
+def _shuffle(rows: int, batch_size: int) -> Sampler:
+    batches = rows // batch_size
+
+    def one_epoch(key, epoch):
+        order = jax.random.permutation(jax.random.fold_in(key, epoch), rows).astype(jnp.int32)
+        return order[: batches * batch_size].reshape(batches, batch_size)
+
+    def select(key, start, steps, aligned=False):
+        first = start // batches
+        spanned = -(-steps // batches) if aligned or batches == 1 else (steps - 2) // batches + 2
+        order = jax.vmap(one_epoch, (None, 0))(key, first + jnp.arange(spanned))
+        order = order.reshape(spanned * batches, batch_size)
+        return jax.lax.dynamic_slice_in_dim(order, start - first * batches, steps)
+
+    return Sampler(batches, batch_size, select)

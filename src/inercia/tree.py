@@ -1,0 +1,74 @@
+"""Trees of arrays seen as one real vector, and moved between precisions.
+
+`jax.tree` and `optax.tree` do the arithmetic; here is only what they lack: a flat real view that also takes
+complex leaves, float64 in, NumPy out, and a map over gradients in which `None` marks "no gradient".
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+
+def map_grads(function: Callable, grads: Any, *rest: Any) -> Any:
+    """Map `function(grad, *others)` over the leaves; where the gradient is None the result is None."""
+    return jax.tree.map(
+        lambda g, *r: None if g is None else function(g, *r), grads, *rest, is_leaf=lambda leaf: leaf is None
+    )
+
+
+def float64(tree: Any) -> Any:
+    """Return `tree` with float leaves in float64 and complex ones in complex128; needs an x64 context."""
+
+    def cast(leaf):
+        leaf = jnp.asarray(leaf)
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            return leaf.astype(jnp.complex128)
+        return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, tree)
+
+
+def to_numpy(tree: Any) -> Any:
+    """Return `tree` with NumPy leaves."""
+    return jax.tree.map(np.asarray, tree)
+
+
+def row(tree: Any, index: Any) -> Any:
+    """Return entry (or slice) `index` of the leading axis of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def to_real(tree: Any) -> Any:
+    """Split each complex leaf into a pair (real, imaginary); real leaves stay."""
+    return jax.tree.map(lambda z: (z.real, z.imag) if jnp.iscomplexobj(z) else z, tree)
+
+
+def ravel_real(tree: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
+    """Return `tree` as one real vector and the function that rebuilds the tree from it.
+
+    Example:
+        >>> flat, rebuild = ravel_real({"z": jnp.array([1 + 2j])})
+        >>> flat.tolist(), rebuild(flat)["z"].tolist()
+        ([1.0, 2.0], [(1+2j)])
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    flat, unravel = ravel_pytree([to_real(leaf) for leaf in leaves])
+
+    def rebuild(vector: jax.Array) -> Any:
+        parts = [p[0] + 1j * p[1] if isinstance(p, tuple) else p for p in unravel(vector)]
+        return jax.tree.unflatten(treedef, parts)
+
+    return flat, rebuild
+
+
+def distance(a: Any, b: Any) -> np.ndarray:
+    """Return the Euclidean distance, over all leaves, between two trees of equal leading axis (time)."""
+    squares = [
+        (np.abs(np.asarray(x) - np.asarray(y)).reshape(len(x), -1) ** 2).sum(axis=1)
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    ]
+    return np.sqrt(np.sum(squares, axis=0))
