@@ -25,5 +25,6 @@ from inercia.quadratic import exact_flow, exact_iterates, quadratic
 from inercia.read import FileError, read, read_idx
 from inercia.risk import Risk, accuracy, risk
 from inercia.sampler import Sampler, sampler
+from inercia.train import History, Result, train
 
 __version__ = version("inercia")

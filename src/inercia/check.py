@@ -94,8 +94,11 @@ def differentiable(name: str, tree: Any) -> None:
 
 def finite(name: str, array: Any) -> None:
     """Raise unless every number of `array` is finite, naming the first that is not."""
-    if not known(array) or not jnp.issubdtype(np.asarray(array).dtype, jnp.inexact):
+    dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
+    if not known(array) or not jnp.issubdtype(dtype, jnp.inexact):
         return
+    if isinstance(array, jax.Array) and bool(jnp.isfinite(array).all()):
+        return  # judged where the array lives
     good = np.isfinite(np.asarray(array))
     if not good.all():
         index = tuple(int(i) for i in np.argwhere(~good)[0])

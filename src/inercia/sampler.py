@@ -12,6 +12,7 @@ remainder out of that epoch, and each epoch leaves out other rows.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -28,9 +29,10 @@ class Sampler(NamedTuple):
 
     epoch: int  # iterations that make one pass over the data
     batch_size: int
-    rows: Callable[..., Int[Array, "steps batch"]]  # (key, start, steps, aligned=False)
+    rows: Callable[..., Int[Array, "steps batch"]] | None  # (key, start, steps, aligned=False); None for all rows
 
 
+@lru_cache(maxsize=64)  # equal samplers are the same object, so that a training compiled once stays compiled
 def sampler(name: str, rows: int, batch_size: int | None = None) -> Sampler:
     """Make a sampler over `rows` rows.
 
@@ -64,11 +66,7 @@ def sampler(name: str, rows: int, batch_size: int | None = None) -> Sampler:
                 f"sampler 'full' takes all {rows} rows, but batch_size is {batch_size}: leave it out, or choose "
                 "'shuffle' or 'partition'."
             )
-
-        def every_row(key, start, steps, aligned=False):
-            return jnp.tile(jnp.arange(rows, dtype=jnp.int32), (steps, 1))
-
-        return Sampler(1, rows, every_row)
+        return Sampler(1, rows, None)
     if name == "partition":
         return _partition(rows, batch_size)
     return _shuffle(rows, batch_size)
