@@ -1,0 +1,247 @@
+"""The `inercia` command: demo, train, compare, order.
+
+Exit codes: 0 done; 1 the computation failed (it diverged, or the solver gave up); 2 wrong input; 130 interrupted.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+import tyro
+
+from inercia import check
+from inercia.compare import gap, order
+from inercia.data import digits, split, standardise
+from inercia.demo import demo as run_demo
+from inercia.demo import digits_loss, save
+from inercia.integrate import SOLVERS, IntegrationError, integrate
+from inercia.iterate import iterate
+from inercia.method import Method
+from inercia.methods import METHODS
+from inercia.network import mlp
+from inercia.plot import gaps as plot_gaps
+from inercia.plot import orders as plot_orders
+from inercia.plot import paths as plot_paths
+from inercia.problems import PROBLEMS
+from inercia.read import read
+from inercia.risk import accuracy, risk
+from inercia.train import train as run_train
+
+_RATES = {"sgd": 0.1, "momentum": 0.1, "adam": 2e-3}  # for training; the 2-D problems bring their own
+
+
+class Failed(Exception):
+    """The computation ran and failed; its message is for the reader."""
+
+
+def demo(out: Path = Path("figures/demo"), seed: int = 0) -> None:
+    """Train on the bundled digits, check against optax, solve the momentum ODE, draw the figures.
+
+    Args:
+        out: Folder for the figures.
+        seed: Fixes the starting weights and all batches.
+    """
+    run_demo(out, seed=seed)
+
+
+def train(
+    method: str = "adam",
+    data: Path | None = None,
+    labels: Path | None = None,
+    target: str = "-1",
+    task: Literal["auto", "classification", "regression"] = "auto",
+    hidden: tuple[int, ...] = (128, 128),
+    activation: str = "tanh",
+    learning_rate: float | None = None,
+    beta: float | None = None,
+    scheme: str | None = None,
+    epochs: int = 40,
+    batch_size: int = 128,
+    sampler: str = "shuffle",
+    test: float = 0.2,
+    seed: int = 0,
+    save_params: Annotated[Path | None, tyro.conf.arg(name="save")] = None,
+) -> None:
+    """Train a fully connected network on the bundled digits or on your own table.
+
+    Args:
+        method: sgd, momentum or adam.
+        data: A .csv, .npz (arrays x and y) or IDX file; the bundled digits when left out.
+        labels: The IDX file of the labels, when data is IDX.
+        target: CSV column to predict, by name or number; the last by default.
+        task: Classification when the target is written in whole numbers, else regression, unless said here.
+        hidden: Widths of the hidden layers.
+        activation: tanh, relu, sigmoid, gelu, swish, softplus, sin or identity.
+        learning_rate: Step size; 0.1 for sgd and momentum, 0.002 for adam by default.
+        beta: Decay of momentum's average, 0.9 by default.
+        scheme: Momentum's order: semi-implicit (new average) or explicit (the lecture's old one).
+        epochs: Passes over the training rows.
+        batch_size: Rows per iteration.
+        sampler: shuffle (epochs without replacement), partition (the lecture's fixed batches) or full.
+        test: Share of the rows held out to test on.
+        seed: Fixes the split, the starting weights and all batches.
+        save_params: Write the trained weights to this .npz file.
+    """
+    everything = None if data is None else read(data, labels, target=target)
+    parts = digits(test, seed) if everything is None else standardise(split(everything, test, seed))
+    classify = parts.train.y.dtype.kind == "i" if task == "auto" else task == "classification"
+    (x, y), (x_test, y_test) = parts
+    if classify:
+        if y.dtype.kind != "i":
+            raise ValueError("task 'classification' needs labels written in whole numbers, but the target has fractions.")
+        outputs = int(max(y.max(), y_test.max())) + 1
+    else:
+        y, y_test = (part.astype(np.float32).reshape(len(part), -1) for part in (y, y_test))
+        outputs = y.shape[1]
+    network = mlp([x.shape[1], *hidden, outputs], activation)
+    loss = risk(network, "cross-entropy" if classify else "squared")
+    score = accuracy(network) if classify else loss
+    chosen = _method(method, learning_rate or _RATES.get(method, 0.1), beta, scheme)
+    full = sampler == "full"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", check.InerciaWarning)  # told below, as the failure that it is
+        result = run_train(
+            chosen, loss, network.init(jax.random.key(seed)), (x, y), epochs=epochs,
+            batch_size=None if full else batch_size, key=seed, sampler=sampler, progress=sys.stderr.isatty(),
+        )  # fmt: skip
+    if int(result.diverged) >= 0:
+        raise Failed(f"training diverged at iteration {int(result.diverged)}: try a smaller --learning-rate.")
+    print(f"{len(x)} rows to train on, {len(x_test)} to test; network {'-'.join(map(str, [x.shape[1], *hidden, outputs]))}")
+    print(f"{int(result.history.step[-1])} iterations of {method}; training loss {float(result.history.loss[-1]):.4g}")
+    for name, part in (("train", (x, y)), ("test", (x_test, y_test))):
+        value = float(score(result.params, part))
+        print(f"{name} accuracy {value:.2%}" if classify else f"{name} squared error / 2: {value:.4g}")
+    if save_params is not None:
+        save_params.parent.mkdir(parents=True, exist_ok=True)
+        named = jax.tree_util.tree_leaves_with_path(result.params)
+        np.savez(save_params, **{"layer" + jax.tree_util.keystr(k): np.asarray(v) for k, v in named})
+        print(f"weights: {save_params}")
+
+
+def compare(
+    method: str = "momentum",
+    problem: str = "valley",
+    steps: int = 120,
+    learning_rate: float | None = None,
+    beta: float | None = None,
+    scheme: str | None = None,
+    dt: float = 1.0,
+    solver: str = "DOP853",
+    out: Path = Path("figures/compare"),
+) -> None:
+    """Lay a method's iterates and its flow side by side; write both paths as NPZ and CSV, and a figure.
+
+    Args:
+        method: sgd, momentum or adam.
+        problem: ravine, wells or valley (two parameters), or digits (a 64-32-10 network).
+        steps: Number of updates.
+        learning_rate: Step size; the problem's own by default.
+        beta: Decay of momentum's average, 0.9 by default.
+        scheme: Momentum's order: semi-implicit (new average) or explicit (the lecture's old one).
+        dt: Flow time of one update; below 1 the iterates come closer to the flow.
+        solver: Of the differential equation: DOP853, RK45, RK23, Radau, BDF or LSODA.
+        out: Folder for the files.
+    """
+    check.one_of("solver", solver, SOLVERS)
+    loss, params, rate = _problem(problem, method)
+    chosen = _method(method, learning_rate or rate, beta, scheme, dt)
+    path = iterate(chosen, loss, params, steps)
+    if path.diverged is not None:
+        raise Failed(f"the iterates diverged at time {path.diverged:g}: try a smaller --learning-rate or --dt.")
+    flow = integrate(chosen, loss, params, path.times, solver=solver, progress=sys.stderr.isatty())
+    apart = gap(path, flow)
+    assert flow.solve is not None
+    print(f"{method} on {problem}: {steps} updates; {solver} took {flow.solve.steps} steps, {flow.solve.nfev} gradients\n")
+    print(f"{'time':>8}{'distance':>12}{'relative':>12}{'loss iterates':>16}{'loss flow':>12}")
+    for i in np.unique(np.linspace(0, steps, 9).astype(int)):
+        print(f"{path.times[i]:>8.4g}{apart.distance[i]:>12.3e}{apart.relative[i]:>12.2%}"
+              f"{path.loss[i]:>16.6g}{flow.loss[i]:>12.6g}")  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    print()
+    for name, line in (("iterates", path), ("flow", flow)):
+        line.save_npz(out / f"{name}.npz")
+        line.save_csv(out / f"{name}.csv")
+        print(f"{out / name}.npz, .csv")
+    if path.flat().shape[1] == 2:
+        print(save(lambda ax: plot_paths(ax, loss, {"flow": flow, "iterates": path}), out / "paths.png"))
+    print(save(lambda ax: plot_gaps(ax, {method: apart}), out / "gap.png"))
+
+
+def order_(
+    method: str = "momentum",
+    problem: str = "valley",
+    time: float = 16.0,
+    dts: tuple[float, ...] = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32),
+    learning_rate: float | None = None,
+    beta: float | None = None,
+    scheme: str | None = None,
+    out: Path | None = None,
+) -> None:
+    """Measure how fast a method's iterates approach its flow as the step is refined.
+
+    Args:
+        method: sgd, momentum or adam.
+        problem: ravine, wells or valley (two parameters), or digits (a 64-32-10 network).
+        time: Length of the comparison, in iterations.
+        dts: At least three steps, the largest a multiple of the others.
+        learning_rate: Step size; the problem's own by default.
+        beta: Decay of momentum's average, 0.9 by default.
+        scheme: Momentum's order: semi-implicit (new average) or explicit (the lecture's old one).
+        out: Write a figure into this folder.
+    """
+    loss, params, rate = _problem(problem, method)
+
+    def family(dt: float) -> Method:
+        return _method(method, learning_rate or rate, beta, scheme, dt)
+
+    result = order(family, loss, params, time, dts)
+    print(f"{'dt':>12}{'gap':>14}")
+    for dt, apart in zip(result.dts, result.gaps, strict=True):
+        print(f"{dt:>12.6g}{apart:>14.4e}")
+    print(f"\n{result.verdict}")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        print(save(lambda ax: plot_orders(ax, {method: result}), out / "order.png"))
+
+
+def _method(
+    name: str, learning_rate: float, beta: float | None, scheme: str | None, dt: float = 1.0
+) -> Method:
+    check.one_of("method", name, METHODS)
+    options: dict[str, Any] = {k: v for k, v in (("beta", beta), ("scheme", scheme)) if v is not None}
+    if options and name != "momentum":
+        raise ValueError(f"--{next(iter(options))} belongs to the method momentum, but the method is {name}.")
+    return METHODS[name](learning_rate, **options, dt=dt)
+
+
+def _problem(name: str, method: str) -> tuple[Any, Any, float]:
+    check.one_of("problem", name, [*PROBLEMS, "digits"])
+    if name == "digits":
+        return *digits_loss(), _RATES.get(method, 0.1)
+    problem = PROBLEMS[name]
+    return problem.loss, problem.start, problem.learning_rate
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; leaves by `SystemExit`."""
+    commands = {"demo": demo, "train": train, "compare": compare, "order": order_}
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="inercia",
+            description="Optimizers that know their own continuous-time limit: train networks, and see how far "
+            "the iterates are from the differential equation they follow.",
+            args=arguments,
+        )
+    except (ValueError, TypeError, OSError) as error:
+        print(f"inercia: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (Failed, IntegrationError) as error:
+        print(f"inercia: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("inercia: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,149 @@
+"""Figures: axes in, artists out.
+
+Nothing is shown or saved here, and no global setting is changed; `plt.rc_context(STYLE)` gives the style of the
+project's own figures. Colours are Okabe and Ito's, distinct for colour-blind readers and in print; lines carry
+their names at their ends where there is room.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import matplotlib.patheffects as pe
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from inercia import check
+from inercia.compare import Gap, Order
+from inercia.path import Path
+from inercia.quadratic import exact_flow
+from inercia.train import History
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 200,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+
+
+def paths(ax: Axes, loss: Callable, lines: Mapping[str, Path], *, margin: float = 0.25) -> list[Artist]:
+    """Draw paths over the contours of a loss of two parameters.
+
+    Iterates (paths without a solver's report) are drawn as dots joined by a thin line, flows as a smooth line.
+
+    Args:
+        ax: where to draw.
+        loss: params -> scalar.
+        lines: label -> path, with two parameters each.
+        margin: room around the paths, as a share of their extent.
+
+    Returns:
+        The contour set, then one line per path.
+
+    Raises:
+        ValueError: a path whose params are not two numbers.
+    """
+    points = {label: path.flat() for label, path in lines.items()}
+    for label, xy in points.items():
+        if xy.shape[1] != 2:
+            raise ValueError(f"paths must have two parameters, but {label!r} has {xy.shape[1]}.")
+    everywhere = np.concatenate([xy[np.isfinite(xy).all(axis=1)] for xy in points.values()])
+    low, high = everywhere.min(axis=0), everywhere.max(axis=0)
+    room = margin * np.maximum(high - low, 0.3 * (high - low).max() + 1e-12)
+    x, y = (np.linspace(a - r, b + r, 161) for a, b, r in zip(low, high, room, strict=True))
+    shape = next(iter(jax.tree.leaves(next(iter(lines.values())).params))).shape[1:]
+    if shape != (2,):
+        raise ValueError(f"paths must hold their two parameters in one array, but a leaf has shape {shape}.")
+    grid = np.stack(np.meshgrid(x, y), axis=-1)
+    height = np.asarray(jax.vmap(jax.vmap(loss))(grid), dtype=np.float64)
+    # Levels by quantile: the valley's floor and its walls both get lines.
+    levels = np.unique(np.quantile(height, np.linspace(0.02, 0.98, 14) ** 1.5))
+    artists: list[Artist] = [ax.contour(x, y, height, levels=levels, colors="0.75", linewidths=0.6, zorder=0)]
+    for (label, xy), colour in zip(points.items(), _colours(len(points)), strict=True):
+        smooth = lines[label].solve is not None
+        style = {"lw": 2.2} if smooth else {"lw": 0.6, "marker": "o", "ms": 2.6}
+        artists += ax.plot(*xy.T, color=colour, label=label, zorder=2 if smooth else 3, **style)
+    ax.plot(*next(iter(points.values()))[0], "k*", ms=8, zorder=4)
+    ax.set(xlabel=r"$\theta_1$", ylabel=r"$\theta_2$", xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
+    ax.legend(loc="best")
+    return artists
+
+
+def gaps(ax: Axes, lines: Mapping[str, Gap], *, relative: bool = False) -> list[Artist]:
+    """Draw the distance between iterates and flow over time, on a logarithmic axis."""
+    artists: list[Artist] = []
+    for (label, gap), colour in zip(lines.items(), _colours(len(lines)), strict=True):
+        value = gap.relative if relative else gap.distance
+        shown = value > 0
+        artists += ax.semilogy(gap.times[shown], value[shown], color=colour)
+        _name_end(ax, gap.times[shown], value[shown], label, colour)
+    ax.set(xlabel="time (iterations)", ylabel="relative distance" if relative else "distance to the flow")
+    return artists
+
+
+def orders(ax: Axes, lines: Mapping[str, Order]) -> list[Artist]:
+    """Draw gap against dt, both logarithmic, each line named with its measured slope."""
+    artists: list[Artist] = []
+    for (label, order), colour in zip(lines.items(), _colours(len(lines)), strict=True):
+        artists += ax.loglog(order.dts, order.gaps, "o-", ms=4, color=colour)
+        _name_end(ax, order.dts[::-1], order.gaps[::-1], f"{label}: {order.slope:.2f}", colour)
+    ax.set(xlabel="dt (iterations per update)", ylabel="largest distance to the flow")
+    ticks = sorted({float(dt) for order in lines.values() for dt in order.dts})
+    ax.set_xticks(ticks, [f"1/{round(1 / dt)}" if dt < 1 else f"{dt:g}" for dt in ticks])
+    ax.minorticks_off()
+    return artists
+
+
+def training(ax: Axes, lines: Mapping[str, History], *, evaluate: bool = False) -> list[Artist]:
+    """Draw the training loss, or what `evaluate` returned (one number per record), over iterations."""
+    artists: list[Artist] = []
+    for (label, history), colour in zip(lines.items(), _colours(len(lines)), strict=True):
+        value = np.asarray(history.evaluate if evaluate else history.loss)
+        draw = ax.plot if evaluate else ax.semilogy
+        artists += draw(np.asarray(history.step), value, color=colour, label=label)
+    ax.set(xlabel="iterations", ylabel="test accuracy" if evaluate else "training loss")
+    ax.legend(loc="lower right" if evaluate else "upper right")
+    return artists
+
+
+def damping(ax: Axes, learning_rate: float, beta: float = 0.9, *, time: float | None = None) -> list[Artist]:
+    """Draw the momentum flow on a quadratic in its three regimes, by the exact solution.
+
+    The oscillator theta'' + (1-b) theta' + a (1-b) l theta = 0 is critically damped at curvature l = (1-b) / (4 a),
+    overdamped below and underdamped above.
+    """
+    check.positive("learning_rate", learning_rate)
+    check.fraction("beta", beta)
+    critical = (1 - beta) / (4 * learning_rate)
+    times = np.linspace(0, 12 / (1 - beta) if time is None else time, 400)
+    artists: list[Artist] = []
+    regimes = (("overdamped", 0.25), ("critical", 1.0), ("underdamped", 8.0))
+    for (name, factor), colour in zip(regimes, _colours(3), strict=True):
+        theta = exact_flow([[factor * critical]], [1.0], times, learning_rate, beta).params[:, 0]
+        artists += ax.plot(times, theta, color=colour, label=rf"{name}, $\lambda$ = {factor * critical:.3g}")
+    ax.axhline(0, color="0.8", lw=0.8, zorder=0)
+    ax.set(xlabel="time (iterations)", ylabel=r"$\theta(t)/\theta(0)$")
+    ax.legend(loc="upper right")
+    return artists
+
+
+def _colours(n: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(n)]
+
+
+def _name_end(ax: Axes, x: np.ndarray, y: np.ndarray, label: str, colour: str) -> None:
+    """Write a line's name beside its last point."""
+    if len(x):
+        halo = [pe.withStroke(linewidth=2, foreground="white")]
+        ax.annotate(
+            label, (x[-1], y[-1]), xytext=(4, 0), textcoords="offset points", color=colour,
+            va="center", fontsize=8, path_effects=halo, annotation_clip=False,
+        )  # fmt: skip
