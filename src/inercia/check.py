@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 class InerciaWarning(UserWarning):
@@ -21,7 +22,7 @@ class InerciaWarning(UserWarning):
 
 def known(*values: Any) -> bool:
     """Whether none of the leaves is a tracer, so that their numbers can be read."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def positive(name: str, value: Any) -> None:
@@ -60,9 +61,7 @@ def whole(name: str, value: Any, minimum: int = 1) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(
-            f"{name} must be a whole number, but it is {value!r} of type {type(value).__name__}."
-        ) from None
+        raise TypeError(f"{name} must be a whole number, but it is {value!r} of type {type(value).__name__}.") from None
     if number < minimum:
         raise ValueError(f"{name} must be at least {minimum}, but it is {number}.")
     return number
@@ -104,8 +103,7 @@ def finite(name: str, array: Any) -> None:
         index = tuple(int(i) for i in np.argwhere(~good)[0])
         where = f"{name}[{', '.join(map(str, index))}]" if index else name
         raise ValueError(
-            f"{name} must be finite, but {where} is {np.asarray(array)[index]} "
-            f"({int((~good).sum())} such entries)."
+            f"{name} must be finite, but {where} is {np.asarray(array)[index]} ({int((~good).sum())} such entries)."
         )
 
 
@@ -113,16 +111,12 @@ def increasing(name: str, values: Any) -> np.ndarray:
     """Return `values` as a float64 vector, or raise unless they are finite and strictly increasing."""
     times = np.asarray(values, dtype=np.float64)
     if times.ndim != 1 or times.size < 2:
-        raise ValueError(
-            f"{name} must be a vector of at least two numbers, but its shape is {times.shape}."
-        )
+        raise ValueError(f"{name} must be a vector of at least two numbers, but its shape is {times.shape}.")
     finite(name, times)
     steps = np.diff(times)
     if not (steps > 0).all():
         k = int(np.argmin(steps > 0))
-        raise ValueError(
-            f"{name} must increase, but {name}[{k}] = {times[k]:g} is followed by {times[k + 1]:g}."
-        )
+        raise ValueError(f"{name} must increase, but {name}[{k}] = {times[k]:g} is followed by {times[k + 1]:g}.")
     return times
 
 

@@ -33,7 +33,7 @@ from inercia.train import train as run_train
 _RATES = {"sgd": 0.1, "momentum": 0.1, "adam": 2e-3}  # for training; the 2-D problems bring their own
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """The computation ran and failed; its message is for the reader."""
 
 
@@ -91,7 +91,7 @@ def train(
     (x, y), (x_test, y_test) = parts
     if classify:
         if y.dtype.kind != "i":
-            raise ValueError("task 'classification' needs labels written in whole numbers, but the target has fractions.")
+            raise ValueError("task 'classification' needs whole numbers as labels, but the target has fractions.")
         outputs = int(max(y.max(), y_test.max())) + 1
     else:
         y, y_test = (part.astype(np.float32).reshape(len(part), -1) for part in (y, y_test))
@@ -108,8 +108,9 @@ def train(
             batch_size=None if full else batch_size, key=seed, sampler=sampler, progress=sys.stderr.isatty(),
         )  # fmt: skip
     if int(result.diverged) >= 0:
-        raise Failed(f"training diverged at iteration {int(result.diverged)}: try a smaller --learning-rate.")
-    print(f"{len(x)} rows to train on, {len(x_test)} to test; network {'-'.join(map(str, [x.shape[1], *hidden, outputs]))}")
+        raise FailedError(f"training diverged at iteration {int(result.diverged)}: try a smaller --learning-rate.")
+    widths = "-".join(map(str, [x.shape[1], *hidden, outputs]))
+    print(f"{len(x)} rows to train on, {len(x_test)} to test; network {widths}")
     print(f"{int(result.history.step[-1])} iterations of {method}; training loss {float(result.history.loss[-1]):.4g}")
     for name, part in (("train", (x, y)), ("test", (x_test, y_test))):
         value = float(score(result.params, part))
@@ -117,14 +118,15 @@ def train(
     if save_params is not None:
         save_params.parent.mkdir(parents=True, exist_ok=True)
         named = jax.tree_util.tree_leaves_with_path(result.params)
-        np.savez(save_params, **{"layer" + jax.tree_util.keystr(k): np.asarray(v) for k, v in named})
+        weights: dict[str, Any] = {"layer" + jax.tree_util.keystr(k): np.asarray(v) for k, v in named}
+        np.savez(save_params, **weights)
         print(f"weights: {save_params}")
 
 
 def compare(
     method: str = "momentum",
-    problem: str = "valley",
-    steps: int = 120,
+    problem: str = "wells",
+    steps: int = 60,
     learning_rate: float | None = None,
     beta: float | None = None,
     scheme: str | None = None,
@@ -150,11 +152,13 @@ def compare(
     chosen = _method(method, learning_rate or rate, beta, scheme, dt)
     path = iterate(chosen, loss, params, steps)
     if path.diverged is not None:
-        raise Failed(f"the iterates diverged at time {path.diverged:g}: try a smaller --learning-rate or --dt.")
+        raise FailedError(f"the iterates diverged at time {path.diverged:g}: try a smaller --learning-rate or --dt.")
     flow = integrate(chosen, loss, params, path.times, solver=solver, progress=sys.stderr.isatty())
     apart = gap(path, flow)
     assert flow.solve is not None
-    print(f"{method} on {problem}: {steps} updates; {solver} took {flow.solve.steps} steps, {flow.solve.nfev} gradients\n")
+    print(
+        f"{method} on {problem}: {steps} updates; {solver} took {flow.solve.steps} steps, {flow.solve.nfev} gradients\n"
+    )
     print(f"{'time':>8}{'distance':>12}{'relative':>12}{'loss iterates':>16}{'loss flow':>12}")
     for i in np.unique(np.linspace(0, steps, 9).astype(int)):
         print(f"{path.times[i]:>8.4g}{apart.distance[i]:>12.3e}{apart.relative[i]:>12.2%}"
@@ -172,7 +176,7 @@ def compare(
 
 def order_(
     method: str = "momentum",
-    problem: str = "valley",
+    problem: str = "wells",
     time: float = 16.0,
     dts: tuple[float, ...] = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32),
     learning_rate: float | None = None,
@@ -207,9 +211,7 @@ def order_(
         print(save(lambda ax: plot_orders(ax, {method: result}), out / "order.png"))
 
 
-def _method(
-    name: str, learning_rate: float, beta: float | None, scheme: str | None, dt: float = 1.0
-) -> Method:
+def _method(name: str, learning_rate: float, beta: float | None, scheme: str | None, dt: float = 1.0) -> Method:
     check.one_of("method", name, METHODS)
     options: dict[str, Any] = {k: v for k, v in (("beta", beta), ("scheme", scheme)) if v is not None}
     if options and name != "momentum":
@@ -239,7 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, TypeError, OSError) as error:
         print(f"inercia: {error}", file=sys.stderr)
         sys.exit(2)
-    except (Failed, IntegrationError) as error:
+    except (FailedError, IntegrationError) as error:
         print(f"inercia: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -1,8 +1,8 @@
 """How far the iterates are from the flow, and how fast that gap closes as the step is refined.
 
-    gap(t)     |theta_discrete(t) - theta_flow(t)|
-    order      the slope p of log(gap) against log(dt):   gap = C dt^p
-    energy     E = |theta'|^2 / 2 + a (1-b) f   along a momentum path, theta' = -a m;   E' = -(1-b) |theta'|^2
+gap(t)     |theta_discrete(t) - theta_flow(t)|
+order      the slope p of log(gap) against log(dt):   gap = C dt^p
+energy     E = |theta'|^2 / 2 + a (1-b) f   along a momentum path, theta' = -a m;   E' = -(1-b) |theta'|^2
 """
 
 from collections.abc import Sequence
@@ -114,7 +114,9 @@ def order(
     check.positive("dts", steps_of)
     check.positive("time", time)
     if len(steps_of) < 3:
-        raise ValueError(f"dts must be at least three, to give a slope with an interval, but there are {len(steps_of)}.")
+        raise ValueError(
+            f"dts must be at least three, to give a slope with an interval, but there are {len(steps_of)}."
+        )
     coarse = _quotient("time", time, "dt", steps_of[0])
     points = max(n for n in range(1, min(_POINTS, coarse) + 1) if coarse % n == 0)
     times = np.linspace(0.0, time, points + 1)
@@ -141,7 +143,7 @@ def _judge(dts: np.ndarray, gaps: np.ndarray, unstable: list[float]) -> Order:
         return Order(dts, gaps, float("nan"), nothing, "no order: the gap is exactly zero.")
     from scipy.stats import linregress, t  # noqa: PLC0415  loaded when used
 
-    fit = linregress(np.log(dts), np.log(gaps))
+    fit: Any = linregress(np.log(dts), np.log(gaps))
     half = float(t.ppf(0.975, len(dts) - 2) * fit.stderr)
     slope = float(fit.slope)
     nearest = round(2 * slope) / 2

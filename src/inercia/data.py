@@ -48,7 +48,7 @@ def digits(test: float = 0.2, seed: int = 0) -> Split:
     return standardise(split(everything, test, seed))
 
 
-def split(data: Dataset, test: float = 0.2, seed: int = 0) -> Split:
+def split(data: Any, test: float = 0.2, seed: int = 0) -> Split:
     """Split rows at random into disjoint parts; the same seed gives the same parts on every machine.
 
     Raises:

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path as FilePath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,8 +74,8 @@ def demo(out: FilePath, say: Print = print, seed: int = 0) -> dict[str, float]:
     out.mkdir(parents=True, exist_ok=True)
     network = mlp([64, 128, 128, 10])
     results, scores = _train_all(network, say, seed)
-    schemes = ("semi-implicit", "explicit")
-    families = {s: (lambda dt, s=s: methods.momentum(0.1, 0.9, scheme=s, dt=dt)) for s in schemes}
+    schemes = methods.SCHEMES
+    families = {scheme: partial(methods.momentum, 0.1, 0.9, scheme=scheme) for scheme in schemes}
     loss, params = digits_loss(seed=seed)
     gaps = _gaps(families, loss, params, say)
     measured = _orders(families, loss, params, say)
@@ -118,10 +119,11 @@ def _gaps(families: dict, loss: Callable, params: Params, say: Print) -> dict:
     say("\nThe momentum ODE of a 64-32-10 network on all training images, a = 0.1, b = 0.9:")
     gaps, flow = {}, None
     for name, family in families.items():
-        path = iterate(family(1.0), loss, params, 100)
-        flow = flow or integrate(family(1.0), loss, params, path.times)
+        path = iterate(family(dt=1.0), loss, params, 100)
+        flow = flow or integrate(family(dt=1.0), loss, params, path.times)
         gaps[name] = gap(path, flow)
-    assert flow is not None and flow.solve is not None
+    assert flow is not None
+    assert flow.solve is not None
     say(f"  {flow.solve.solver}: {flow.solve.steps} steps, {flow.solve.nfev} gradients; the loss falls from "
         f"{flow.loss[0]:.3f} to {flow.loss[-1]:.3f} in {flow.times[-1]:.0f} iterations' time.")  # fmt: skip
     for name, measured in gaps.items():
@@ -134,14 +136,14 @@ def _gaps(families: dict, loss: Callable, params: Params, say: Print) -> dict:
 def _orders(families: dict, loss: Callable, params: Params, say: Print) -> dict[str, Order]:
     say("\nRefining the step (8 iterations' time): measured order in dt")
     dts = [2.0**-k for k in range(6)]
-    measured = {name: order(family, loss, params, 8.0, dts) for name, family in families.items()}
+    measured = {name: order(lambda dt, f=family: f(dt=dt), loss, params, 8.0, dts) for name, family in families.items()}
     measured["Adam"] = order(lambda dt: methods.adam(2e-3, dt=dt), loss, params, 8.0, dts)
     for name, result in measured.items():
         say(f"  {name:<14} {result.verdict}")
     return measured
 
 
-def two_dimensional(problem: str = "valley", steps: int = 120) -> tuple[Callable, dict[str, Path]]:
+def two_dimensional(problem: str = "wells", steps: int = 60) -> tuple[Callable, dict[str, Path]]:
     """Return a 2-D loss, and the momentum flow with both schemes' iterates on it."""
     loss, start, a = PROBLEMS[problem]
     explicit, implicit = (methods.momentum(a, 0.9, scheme=s) for s in ("explicit", "semi-implicit"))
@@ -190,4 +192,11 @@ def _relative(a: Params, b: Params) -> float:
 
 def _one_step_late() -> optax.GradientTransformation:
     """Return the updates of the step before, zeros at first: optax's way to the lecture's old m."""
-    return optax.GradientTransformation(optax.tree.zeros_like, lambda updates, late, params=None: (late, updates))
+
+    def init(params):
+        return optax.tree.zeros_like(params)
+
+    def update(updates, state, params=None):
+        return state, updates
+
+    return optax.GradientTransformation(init, update)

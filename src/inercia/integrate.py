@@ -121,9 +121,18 @@ def integrate(
                 atol=atol,
                 **options,
             )
-            reached, z, nfev, njev, failed = result.t, result.y.T, result.nfev, result.njev, not result.success
+            reached, z, nfev, njev, failed = (
+                result.t,
+                result.y.T,
+                result.nfev,
+                result.njev,
+                not result.success,
+            )
             reason = result.message
-        except (ValueError, np.linalg.LinAlgError) as error:  # implicit solvers meet a Jacobian that is not finite
+        except (
+            ValueError,
+            np.linalg.LinAlgError,
+        ) as error:  # implicit solvers meet a Jacobian that is not finite
             reached, z = np.array([accepted[1]]), np.asarray(accepted[2])[None]
             nfev, njev, failed, reason = 0, 0, True, str(error)
         finally:

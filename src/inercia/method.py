@@ -52,6 +52,11 @@ class Method(optax.GradientTransformationExtraArgs):
         return self
 
 
+def tick(count: jax.Array) -> jax.Array:
+    """Return count + 1, staying at the largest integer."""
+    return jnp.asarray(optax.safe_increment(count))
+
+
 def at(value: Number | Schedule, time: Any) -> Any:
     """Read a hyperparameter at `time`: schedules are called, numbers are returned."""
     return value(time) if callable(value) else value

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from inercia import check
@@ -97,7 +98,7 @@ def mlp(
             for k, inputs, outputs in zip(keys, widths[:-1], widths[1:], strict=True)
         ]
 
-    def apply(params: list[Layer], x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
+    def apply(params: list[Layer], x: Float[Array | np.ndarray, "... inputs"]) -> Float[Array, "... outputs"]:
         if jnp.ndim(x) < 1 or jnp.shape(x)[-1] != widths[0]:
             raise ValueError(f"x must have shape (..., {widths[0]}), but its shape is {jnp.shape(x)}.")
         for layer, phi in zip(params, functions, strict=True):
@@ -109,7 +110,7 @@ def mlp(
 
 def backprop(
     params: list[Layer],
-    x: Float[Array, "batch inputs"],
+    x: Float[Array | np.ndarray, "batch inputs"],
     loss_gradient: Callable[[Array], Array],
     *,
     activation: Activation | Sequence[Activation] = "tanh",

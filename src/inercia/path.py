@@ -55,8 +55,8 @@ class Path:
 
     def __getitem__(self, index: Any) -> "Path":
         """Return the entries `index` (a number, slice or index array) of every array."""
-        parts = tree.row((self.times, self.params, self.state, self.loss), index)
-        return Path(*parts, self.diverged, self.solve)
+        times, params, state, loss = tree.row((self.times, self.params, self.state, self.loss), index)
+        return Path(np.asarray(times), params, state, np.asarray(loss), self.diverged, self.solve)
 
     def flat(self) -> np.ndarray:
         """Return the parameters as one array (n, P); complex ones as real and imaginary columns."""

@@ -5,6 +5,7 @@ project's own figures. Colours are Okabe and Ito's, distinct for colour-blind re
 their names at their ends where there is room.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,11 +70,11 @@ def paths(ax: Axes, loss: Callable, lines: Mapping[str, Path], *, margin: float 
     artists: list[Artist] = [ax.contour(x, y, height, levels=levels, colors="0.75", linewidths=0.6, zorder=0)]
     for (label, xy), colour in zip(points.items(), _colours(len(points)), strict=True):
         smooth = lines[label].solve is not None
-        style = {"lw": 2.2} if smooth else {"lw": 0.6, "marker": "o", "ms": 2.6}
+        style: dict[str, Any] = {"lw": 4.5, "alpha": 0.5} if smooth else {"lw": 0.6, "marker": "o", "ms": 2.6}
         artists += ax.plot(*xy.T, color=colour, label=label, zorder=2 if smooth else 3, **style)
     ax.plot(*next(iter(points.values()))[0], "k*", ms=8, zorder=4)
     ax.set(xlabel=r"$\theta_1$", ylabel=r"$\theta_2$", xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
-    ax.legend(loc="best")
+    _legend_above(ax)
     return artists
 
 
@@ -105,12 +106,13 @@ def orders(ax: Axes, lines: Mapping[str, Order]) -> list[Artist]:
 def training(ax: Axes, lines: Mapping[str, History], *, evaluate: bool = False) -> list[Artist]:
     """Draw the training loss, or what `evaluate` returned (one number per record), over iterations."""
     artists: list[Artist] = []
+    dashes = itertools.cycle(("-", "--", "-.", ":"))  # curves that coincide stay visible
     for (label, history), colour in zip(lines.items(), _colours(len(lines)), strict=True):
         value = np.asarray(history.evaluate if evaluate else history.loss)
         draw = ax.plot if evaluate else ax.semilogy
-        artists += draw(np.asarray(history.step), value, color=colour, label=label)
+        artists += draw(np.asarray(history.step), value, color=colour, ls=next(dashes), label=label)
     ax.set(xlabel="iterations", ylabel="test accuracy" if evaluate else "training loss")
-    ax.legend(loc="lower right" if evaluate else "upper right")
+    _legend_above(ax)
     return artists
 
 
@@ -128,10 +130,19 @@ def damping(ax: Axes, learning_rate: float, beta: float = 0.9, *, time: float | 
     regimes = (("overdamped", 0.25), ("critical", 1.0), ("underdamped", 8.0))
     for (name, factor), colour in zip(regimes, _colours(3), strict=True):
         theta = exact_flow([[factor * critical]], [1.0], times, learning_rate, beta).params[:, 0]
-        artists += ax.plot(times, theta, color=colour, label=rf"{name}, $\lambda$ = {factor * critical:.3g}")
+        artists += ax.plot(times, theta, color=colour)
+        # Named where the curve leaves room: at its trough, or halfway down.
+        i = int(np.argmin(theta if factor > 1 else np.abs(theta - (0.75 if factor < 1 else 0.3))))
+        _name(
+            ax,
+            times[i],
+            theta[i],
+            rf"{name}, $\lambda$ = {factor * critical:.3g}",
+            colour,
+            (8, 6 if factor <= 1 else -4),
+        )
     ax.axhline(0, color="0.8", lw=0.8, zorder=0)
     ax.set(xlabel="time (iterations)", ylabel=r"$\theta(t)/\theta(0)$")
-    ax.legend(loc="upper right")
     return artists
 
 
@@ -139,11 +150,18 @@ def _colours(n: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(n)]
 
 
+def _legend_above(ax: Axes) -> None:
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, borderaxespad=0.2)
+
+
 def _name_end(ax: Axes, x: np.ndarray, y: np.ndarray, label: str, colour: str) -> None:
     """Write a line's name beside its last point."""
     if len(x):
-        halo = [pe.withStroke(linewidth=2, foreground="white")]
-        ax.annotate(
-            label, (x[-1], y[-1]), xytext=(4, 0), textcoords="offset points", color=colour,
-            va="center", fontsize=8, path_effects=halo, annotation_clip=False,
-        )  # fmt: skip
+        _name(ax, x[-1], y[-1], label, colour, (4, 0))
+
+
+def _name(ax: Axes, x: float, y: float, label: str, colour: str, offset: tuple[float, float]) -> None:
+    ax.annotate(
+        label, (x, y), xytext=offset, textcoords="offset points", color=colour, va="center", fontsize=8,
+        path_effects=[pe.withStroke(linewidth=2, foreground="white")], annotation_clip=False,
+    )  # fmt: skip

@@ -1,8 +1,8 @@
 """Small losses of two parameters to look at dynamics on; each with a start and a learning rate that suits it.
 
-    ravine     (x^2 + 20 y^2) / 2                    quadratic, condition number 20: exact solutions exist
-    wells      (x^2 - 1)^2 / 4 + (y - x/2)^2 / 2     non-convex: two minima, a saddle between them
-    valley     (1 - x)^2 / 2 + 5 (y - x^2)^2         non-convex: Rosenbrock's curved valley, softened
+ravine     (x^2 + 20 y^2) / 2                    quadratic, condition number 20: exact solutions exist
+wells      (x^2 - 1)^2 / 4 + (y - x/2)^2 / 2     non-convex: two minima, a saddle between them
+valley     (1 - x)^2 / 2 + 5 (y - x^2)^2         non-convex: Rosenbrock's curved valley, softened
 """
 
 from collections.abc import Callable
@@ -38,6 +38,6 @@ def valley(p: Float[Array, "2"]) -> Float[Array, ""]:
 
 PROBLEMS = {
     "ravine": Problem(ravine, np.array([-2.0, 0.5]), 0.03),
-    "wells": Problem(wells, np.array([-0.2, 1.5]), 0.1),
+    "wells": Problem(wells, np.array([-0.2, 1.5]), 0.5),
     "valley": Problem(valley, np.array([-0.6, 0.9]), 0.01),
 }

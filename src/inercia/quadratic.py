@@ -11,7 +11,7 @@ f(theta) = theta^T A theta / 2, with z = (theta, m):
 The matrices are written out by hand from these lines, so that they share no code with the methods.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -66,7 +66,7 @@ def exact_iterates(
     learning_rate: float,
     beta: float | None = None,
     *,
-    scheme: Literal["semi-implicit", "explicit"] = "semi-implicit",
+    scheme: str = "semi-implicit",
     dt: float = 1.0,
 ) -> Path:
     """Compute the iterates of gradient descent (beta None) or momentum from m = 0, by matrix powers.

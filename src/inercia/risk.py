@@ -1,9 +1,9 @@
 """The empirical risk: the mean, over a batch (x, y), of a pointwise loss of the network's output.
 
-    R(theta) = (1/N) sum_n l(apply(theta, x_n), y_n)
+R(theta) = (1/N) sum_n l(apply(theta, x_n), y_n)
 
-    "squared"         l(p, y) = |p - y|^2 / 2             y (N, outputs) floats
-    "cross-entropy"   l(p, y) = -log softmax(p)[y]        y (N,) integer labels; p are logits
+"squared"         l(p, y) = |p - y|^2 / 2             y (N, outputs) floats
+"cross-entropy"   l(p, y) = -log softmax(p)[y]        y (N,) integer labels; p are logits
 """
 
 from collections.abc import Callable
@@ -39,27 +39,25 @@ class Risk:
     network: Network
     pointwise: Callable[[Array, Array], Array]
 
-    def __call__(self, params: Any, batch: tuple[Array, Array]) -> Float[Array, ""]:
+    def __call__(self, params: Any, batch: tuple[Any, Any]) -> Float[Array, ""]:
         """Return the mean pointwise loss over the batch."""
         x, y = batch
         prediction = self.network.apply(params, x)
         self._check(prediction, y)
         return jnp.mean(self.pointwise(prediction, y))
 
-    def check(self, params: Any, batch: tuple[Array, Array]) -> None:
+    def check(self, params: Any, batch: tuple[Any, Any]) -> None:
         """Raise unless the batch suits network and loss: lengths, shapes, labels; nothing is computed."""
         x, y = batch
         self._check(jax.eval_shape(self.network.apply, params, x), y)
 
-    def _check(self, prediction: Any, y: Array) -> None:
+    def _check(self, prediction: Any, y: Any) -> None:
         rows, shape = prediction.shape[:-1], jnp.shape(y)
         if shape[:1] != rows[:1]:
             raise ValueError(f"x and y must have as many rows as each other, but x has {rows} and y has {shape}.")
         if self.pointwise is squared and shape != prediction.shape:
             cure = ": use y[:, None]." if (*shape, 1) == prediction.shape else "."
-            raise ValueError(
-                f"y must have the prediction's shape {prediction.shape}, but its shape is {shape}{cure}"
-            )
+            raise ValueError(f"y must have the prediction's shape {prediction.shape}, but its shape is {shape}{cure}")
         if self.pointwise is POINTWISE["cross-entropy"]:
             _check_labels(y, rows, prediction.shape[-1])
 
@@ -92,7 +90,7 @@ def risk(network: Network, loss: str | Callable[[Array, Array], Array] = "square
     return Risk(network, POINTWISE[check.one_of("loss", loss, POINTWISE)])
 
 
-def accuracy(network: Network) -> Callable[[Any, tuple[Array, Array]], Array]:
+def accuracy(network: Network) -> Callable[[Any, tuple[Any, Any]], Array]:
     """Make `accuracy(params, (x, y))`: the share of rows whose largest output is the label.
 
     Example:
@@ -102,14 +100,14 @@ def accuracy(network: Network) -> Callable[[Any, tuple[Array, Array]], Array]:
         0.75
     """
 
-    def share(params: Any, batch: tuple[Array, Array]) -> Array:
+    def share(params: Any, batch: tuple[Any, Any]) -> Array:
         x, y = batch
         return jnp.mean(jnp.argmax(network.apply(params, x), axis=-1) == y)
 
     return share
 
 
-def _check_labels(y: Array, rows: tuple, classes: int) -> None:
+def _check_labels(y: Any, rows: tuple, classes: int) -> None:
     if not jnp.issubdtype(jnp.asarray(y).dtype if check.known(y) else y.dtype, jnp.integer):
         raise TypeError(f"labels must be integers for the cross-entropy, but their dtype is {y.dtype}.")
     if jnp.shape(y) != rows:

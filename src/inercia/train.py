@@ -155,9 +155,7 @@ def _stretch(method, loss, evaluate, rows, records, length, aligned, carry, x, y
         batch = (x, y) if selected is None else (x[selected], y[selected])
         value, grads = gradient(params, batch)
         grads = jax.tree.map(jnp.conj, grads)  # the direction of ascent of complex params
-        updates, state = update(
-            grads, state, params, value=value, grad=grads, value_fn=lambda p: loss(p, batch)
-        )
+        updates, state = update(grads, state, params, value=value, grad=grads, value_fn=lambda p: loss(p, batch))
         diverged = jnp.where((diverged < 0) & ~jnp.isfinite(value), k, diverged)
         return (optax.apply_updates(params, updates), state, diverged), value
 

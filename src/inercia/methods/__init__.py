@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from inercia.method import Method
 from inercia.methods.adam import AdamState, adam
-from inercia.methods.momentum import MomentumState, OscillatorState, momentum, oscillator
+from inercia.methods.momentum import SCHEMES, MomentumState, OscillatorState, momentum, oscillator
 from inercia.methods.sgd import SgdState, sgd
 
 #: Every method by name: what the command line, the docs and the tests go through.
@@ -16,6 +16,7 @@ METHODS: dict[str, Callable[..., Method]] = {
 
 __all__ = [
     "METHODS",
+    "SCHEMES",
     "AdamState",
     "MomentumState",
     "OscillatorState",

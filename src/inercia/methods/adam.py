@@ -1,10 +1,12 @@
 """Adam: momentum divided by the root of a second moment, both corrected for their start at zero.
 
     transition   m+ = b1 m + (1-b1) g,   v+ = b2 v + (1-b2) |g|^2
-                 theta+ = theta - a mh / (sqrt(vh + eps_root) + eps),   mh = m+ / (1 - b1^(k+1)),   vh = v+ / (1 - b2^(k+1))
+                 mh = m+ / (1 - b1^(k+1)),   vh = v+ / (1 - b2^(k+1))
+                 theta+ = theta - a mh / (sqrt(vh + eps_root) + eps)
     refined      b -> 1 - (1-b) dt for both,   a -> a dt
     flow         m' = (1-b1)(g - m),   v' = (1-b2)(|g|^2 - v)
-                 theta' = -a mh / (sqrt(vh + eps_root) + eps),   mh = m / (1 - e^{-(1-b1) t}),   vh = v / (1 - e^{-(1-b2) t})
+                 mh = m / (1 - e^{-(1-b1) t}),   vh = v / (1 - e^{-(1-b2) t})
+                 theta' = -a mh / (sqrt(vh + eps_root) + eps)
 
 At t = 0 the corrected moments are 0/0; their limits are g and |g|^2. `nesterov=True` is NAdam's look-ahead, whose
 flow is the same: the two corrections differ by a share dt/t of the step.
@@ -17,10 +19,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from inercia import check
-from inercia.method import Method, Number, Params, Schedule, at, clock, like, refine, zeros_like
+from inercia.method import Method, Number, Params, Schedule, at, clock, like, refine, tick, zeros_like
 from inercia.tree import map_grads
 
 
@@ -83,7 +84,7 @@ def adam(
     def update(grads: Params, state: AdamState, params: Params = None, **extra: Any) -> tuple[Params, AdamState]:
         a = at(learning_rate, clock(state.count, dt)) * dt
         c1, c2 = refine(b1, dt), refine(b2, dt)
-        count = optax.safe_increment(state.count)
+        count = tick(state.count)
 
         def corrected(moment, decay, k):
             return moment / like(1 - decay**k, moment)
@@ -91,7 +92,7 @@ def adam(
         mu = map_grads(lambda g, m: like(1 - c1, g) * g + like(c1, m) * m, grads, state.mu)
         nu = map_grads(lambda g, v: like(1 - c2, v) * _abs_sq(g) + like(c2, v) * v, grads, state.nu)
         if nesterov:
-            ahead = optax.safe_increment(count)
+            ahead = tick(count)
             mu_hat = map_grads(
                 lambda g, m: like(c1, m) * corrected(m, c1, ahead) + like(1 - c1, g) * corrected(g, c1, count),
                 grads,

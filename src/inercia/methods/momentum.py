@@ -20,15 +20,16 @@ Sources: Polyak 1964; D. Olguin, "Como optimizar redes neuronales? Desde el SGD 
 Chile, 2025; Kovachki & Stuart 2021.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from inercia import check
-from inercia.method import Method, Number, Params, Schedule, at, clock, like, refine, zeros_like
+from inercia.method import Method, Number, Params, Schedule, at, clock, like, refine, tick, zeros_like
 from inercia.tree import map_grads
+
+SCHEMES = ("semi-implicit", "explicit")
 
 
 class MomentumState(NamedTuple):
@@ -42,7 +43,7 @@ def momentum(
     learning_rate: Number | Schedule,
     beta: Number | Schedule = 0.9,
     *,
-    scheme: Literal["semi-implicit", "explicit"] = "semi-implicit",
+    scheme: str = "semi-implicit",
     dt: Number = 1.0,
 ) -> Method:
     """Make momentum in the lecture's averaged (EMA) form, with its flow.
@@ -70,7 +71,7 @@ def momentum(
     check.positive("dt", dt)
     check.fraction("beta", beta)
     check.refinable("beta", beta, dt)
-    check.one_of("scheme", scheme, ("semi-implicit", "explicit"))
+    check.one_of("scheme", scheme, SCHEMES)
 
     def init(params: Params) -> MomentumState:
         return MomentumState(jnp.zeros([], jnp.int32), zeros_like(params))
@@ -83,7 +84,7 @@ def momentum(
         m = map_grads(lambda g, m: (like(b, m) * m + like(1 - b, g) * g).astype(m.dtype), grads, state.m)
         moved_along = m if scheme == "semi-implicit" else state.m
         updates = map_grads(lambda g, m: like(-a, m) * m, grads, moved_along)
-        return updates, MomentumState(optax.safe_increment(state.count), m)
+        return updates, MomentumState(tick(state.count), m)
 
     def flow(grads: Params, state: MomentumState, params: Params = None) -> tuple[Params, MomentumState]:
         a, b = at(learning_rate, state.count), at(beta, state.count)

@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from inercia import check
-from inercia.method import Method, Number, Params, Schedule, at, clock, like, refine, zeros_like
+from inercia.method import Method, Number, Params, Schedule, at, clock, like, refine, tick, zeros_like
 from inercia.tree import map_grads
 
 
@@ -64,6 +63,8 @@ def sgd(
         check.fraction("momentum", momentum)
         check.refinable("momentum", momentum, dt)
 
+    decay: Any = momentum
+
     def init(params: Params) -> SgdState:
         check.differentiable("params", params)
         trace = None if momentum is None else zeros_like(params, accumulator_dtype)
@@ -71,10 +72,10 @@ def sgd(
 
     def update(grads: Params, state: SgdState, params: Params = None, **extra: Any) -> tuple[Params, SgdState]:
         a = at(learning_rate, clock(state.count, dt)) * dt
-        count = optax.safe_increment(state.count)
+        count = tick(state.count)
         if momentum is None:
             return map_grads(lambda g: like(-a, g) * g, grads), SgdState(count, None)
-        b = refine(momentum, dt)
+        b = refine(decay, dt)
 
         def decayed_sum(g, v):
             return like(dt, g) * g + like(b, v) * v
@@ -89,7 +90,7 @@ def sgd(
         if momentum is None:
             return map_grads(lambda g: -a * g, grads), SgdState(jnp.ones_like(state.count), None)
         theta_dot = map_grads(lambda v: -a * v, state.trace)
-        trace_dot = map_grads(lambda g, v: g - (1 - momentum) * v, grads, state.trace)
+        trace_dot = map_grads(lambda g, v: g - (1 - decay) * v, grads, state.trace)
         return theta_dot, SgdState(jnp.ones_like(state.count), trace_dot)
 
     return Method(init, update, flow, dt)

@@ -1,0 +1,40 @@
+# Each target makes .venv first when it is missing. PYTHON=... chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types doctest format clean
+
+demo: .venv/runtime
+	$(BIN)/inercia demo
+
+test: .venv/dev
+	$(BIN)/pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev
+	$(BIN)/pyright
+
+doctest: .venv/dev
+	$(BIN)/pytest --doctest-modules src
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv figures
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "inercia needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ": call make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+
+.venv/runtime: pyproject.toml .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/dev: pyproject.toml .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ .venv/runtime

@@ -1,0 +1,122 @@
+import gzip
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import inercia as ia
+
+
+def idx(array, code):
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape) + array.tobytes()
+
+
+def write(path, content):
+    if isinstance(content, str):
+        content = content.encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+def test_csv(tmp_path, name):
+    file = write(tmp_path / name, "a,class,b\n1,0,2.5\n-3e-1,2,4\n")
+    data = ia.read(file, target="class")
+    np.testing.assert_allclose(data.x, [[1, 2.5], [-0.3, 4]])
+    assert data.y.tolist() == [0, 2]
+    assert data.y.dtype == np.int32
+    by_last = ia.read(file)
+    assert by_last.y.tolist() == [[2.5], [4.0]]
+    assert by_last.y.dtype == np.float32
+
+
+def test_npz(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.ones((3, 2, 2)), y=np.array([1, 0, 1], np.uint8))
+    data = ia.read(tmp_path / "d.npz")
+    assert data.x.shape == (3, 4)
+    assert data.y.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("ending", ["-idx3-ubyte", "-idx3-ubyte.gz", ".idx"])
+def test_idx(tmp_path, ending):
+    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    a = write(tmp_path / f"images{ending}", idx(images, 8))
+    b = write(tmp_path / f"labels{ending}", idx(np.array([7, 1], np.uint8), 8))
+    data = ia.read(a, b)
+    np.testing.assert_array_equal(data.x, images.reshape(2, 12))
+    assert data.y.tolist() == [7, 1]
+
+
+@pytest.mark.parametrize(("code", "dtype"), [(9, ">i1"), (11, ">i2"), (12, ">i4"), (13, ">f4"), (14, ">f8")])
+def test_idx_types(tmp_path, code, dtype):
+    array = np.array([[1, -2], [3, 4]], dtype)
+    np.testing.assert_array_equal(ia.read_idx(write(tmp_path / "a.idx", idx(array, code))), array)
+
+
+BAD = {
+    "bad cell": ("t.csv", "a,b\n1,2\n3,x\n", r"line 3, column 2 \(b\) must be a finite number, but it is 'x'"),
+    "no header": ("t.csv", "1,2\n3,\n", "line 2, column 2 must be a finite number, but it is ''"),
+    "nan": ("t.csv", "1,2\nnan,4\n", "line 2, column 1 must be a finite number, but it is 'nan'"),
+    "ragged": ("t.csv", "1,2\n3,4,5\n", "line 2 has 3 cells, but the table has 2 columns"),
+    "empty": ("t.csv", "", "no rows of numbers"),
+    "only header": ("t.csv", "a,b\n", "no rows of numbers"),
+    "one column": ("t.csv", "1\n2\n", "not among 1 columns"),
+    "overflow": ("t.csv", "1e300,1\n2,3\n", "x must be finite"),
+    "huge label": ("t.csv", "1,99999999999\n2,3\n", "must fit 32 bits"),
+    "binary": ("t.csv", b"\xff\xfe\x00", "cannot be read"),
+    "npz": ("t.npz", b"PK\x03\x04 no", "cannot be read as NPZ"),
+    "ending": ("t.txt", "1,2", "the ending must be"),
+    "idx magic": ("t.idx", b"\1\2\3\4", "no IDX file"),
+    "gzip": ("t.csv.gz", None, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files(tmp_path, case):
+    name, content, message = BAD[case]
+    file = tmp_path / name
+    if content is None:
+        file.write_bytes(b"not gzip")
+    else:
+        write(file, content)
+    with pytest.raises(ia.FileError, match=message) as caught:
+        ia.read(file, labels=file if case == "idx magic" else None)
+    assert str(file) in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ia.FileError, match="there is no such file"):
+        ia.read(tmp_path / "none.csv")
+
+
+def test_closest_column_is_named(tmp_path):
+    with pytest.raises(ia.FileError, match="did you mean 'label'"):
+        ia.read(write(tmp_path / "t.csv", "a,label\n1,2\n"), target="lable")
+
+
+@pytest.mark.parametrize("name", ["a.idx", "a.idx.gz"])
+def test_a_small_idx_file_cannot_ask_for_gigabytes(tmp_path, name):
+    file = write(tmp_path / name, struct.pack(">BBBB3I", 0, 0, 14, 3, 2**31, 2**20, 2**9) + b"12345678")
+    with pytest.raises(ia.FileError, match=r"promises \d+ bytes .* but there are 8"):
+        ia.read_idx(file)
+
+
+def test_pickles_are_not_loaded(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.array([{"a": 1}], dtype=object), y=np.zeros(1))
+    with pytest.raises(ia.FileError, match="allow_pickle"):
+        ia.read(tmp_path / "d.npz")
+
+
+@given(st.binary(max_size=60), st.sampled_from([".csv", ".npz", ".idx", ".csv.gz", ".idx.gz"]))
+@example(b"\0\0\x08\x01\0\0\0\x02\1\2", ".idx")
+@example(b'1,"2\n3', ".csv")
+def test_any_bytes_give_data_or_the_typed_error(tmp_path_factory, content, ending):
+    file = tmp_path_factory.mktemp("f") / f"f{ending}"
+    write(file, content)
+    try:
+        data = ia.read(file, labels=file if "idx" in ending else None)
+    except ia.FileError:
+        return
+    assert len(data.x) == len(data.y) > 0
