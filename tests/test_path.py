@@ -9,7 +9,7 @@ import inercia as ia
 def make():
     return ia.iterate(
         ia.momentum(0.1), lambda p: (p["w"] ** 2).sum() + p["b"] ** 2, {"b": jnp.ones(()), "w": jnp.ones((2, 2))}, 4
-    )  # noqa: E501
+    )
 
 
 def test_rows_and_flat():

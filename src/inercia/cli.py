@@ -99,7 +99,7 @@ def train(
     network = mlp([x.shape[1], *hidden, outputs], activation)
     loss = risk(network, "cross-entropy" if classify else "squared")
     score = accuracy(network) if classify else loss
-    chosen = _method(method, learning_rate or _RATES.get(method, 0.1), beta, scheme)
+    chosen = _method(method, _RATES.get(method, 0.1) if learning_rate is None else learning_rate, beta, scheme)
     full = sampler == "full"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", check.InerciaWarning)  # told below, as the failure that it is
@@ -149,7 +149,7 @@ def compare(
     """
     check.one_of("solver", solver, SOLVERS)
     loss, params, rate = _problem(problem, method)
-    chosen = _method(method, learning_rate or rate, beta, scheme, dt)
+    chosen = _method(method, rate if learning_rate is None else learning_rate, beta, scheme, dt)
     path = iterate(chosen, loss, params, steps)
     if path.diverged is not None:
         raise FailedError(f"the iterates diverged at time {path.diverged:g}: try a smaller --learning-rate or --dt.")
@@ -199,7 +199,7 @@ def order_(
     loss, params, rate = _problem(problem, method)
 
     def family(dt: float) -> Method:
-        return _method(method, learning_rate or rate, beta, scheme, dt)
+        return _method(method, rate if learning_rate is None else learning_rate, beta, scheme, dt)
 
     result = order(family, loss, params, time, dts)
     print(f"{'dt':>12}{'gap':>14}")

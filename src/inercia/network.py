@@ -9,7 +9,7 @@ and, derived by hand, the reverse pass for the gradient of a loss of x_L (sums r
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -149,7 +149,7 @@ def backprop(
     return grads[::-1]
 
 
-def _affine(layer: Layer, x: Array) -> Array:
+def _affine(layer: Layer, x: Any) -> Array:
     z = x @ layer.w
     return z if layer.b is None else z + layer.b
 

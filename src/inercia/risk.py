@@ -20,7 +20,7 @@ from inercia import check
 from inercia.network import Network
 
 
-def squared(prediction: Array, y: Array) -> Array:
+def squared(prediction: Array, y: Any) -> Array:
     """Return |prediction - y|^2 / 2 of each row."""
     return 0.5 * jnp.sum((prediction - y) ** 2, axis=-1)
 

@@ -1,0 +1,99 @@
+"""Orders of agreement, measured in float64 over five halvings, slope within 0.1."""
+
+import jax
+import numpy as np
+import pytest
+
+import inercia as ia
+from inercia.demo import digits_loss
+from inercia.problems import PROBLEMS
+
+DTS = [2.0**-k for k in range(2, 8)]
+A = np.array([[2.0, 0.5], [0.5, 1.0]])
+FAMILIES = {
+    "sgd": lambda dt: ia.sgd(0.1, dt=dt),
+    "momentum, semi-implicit": lambda dt: ia.momentum(0.3, 0.9, dt=dt),
+    "momentum, explicit": lambda dt: ia.momentum(0.3, 0.9, scheme="explicit", dt=dt),
+    "heavy ball": lambda dt: ia.sgd(0.03, 0.9, dt=dt),
+    "nesterov": lambda dt: ia.sgd(0.03, 0.9, True, dt=dt),
+    "adam": lambda dt: ia.adam(0.02, dt=dt),
+    "momentum, schedules": lambda dt: ia.momentum(lambda t: 0.3 / (1 + t / 8), lambda t: 0.8 + t / 100, dt=dt),
+}
+LOSSES = {
+    "quadratic": (ia.quadratic(A), np.array([1.0, -2.0])),
+    "wells": PROBLEMS["wells"][:2],
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_order_one(family, loss):
+    result = ia.order(FAMILIES[family], *LOSSES[loss], 8.0, DTS)
+    assert abs(result.slope - 1) <= 0.1, result
+    assert result.interval[0] <= result.slope <= result.interval[1]
+    assert result.verdict.startswith("order 1:")
+    assert (np.diff(result.gaps) < 0).all()
+
+
+@pytest.mark.parametrize("family", ["momentum, semi-implicit", "momentum, explicit", "adam"])
+def test_order_one_on_the_digits_network(family):
+    loss, params = digits_loss(hidden=(16,))
+    result = ia.order(FAMILIES[family], loss, params, 4.0, DTS[:5])
+    assert abs(result.slope - 1) <= 0.1, result
+
+
+def test_a_wrong_flow_is_seen():
+    """The seeded bug: the flow of another beta leaves a gap that does not close."""
+    wrong = ia.momentum(0.3, 0.89)
+    result = ia.order(FAMILIES["momentum, semi-implicit"], *LOSSES["wells"], 8.0, DTS, flow=wrong)
+    assert result.slope < 0.6
+    assert result.verdict.startswith(("no clear order", "order 0"))
+
+
+def test_divergence_is_said():
+    result = ia.order(lambda dt: ia.sgd(50.0, dt=dt), lambda x: x**4, np.array(0.01), 64.0, [1, 1 / 2, 1 / 4])
+    assert "order" in result.verdict
+    result = ia.order(lambda dt: ia.sgd(5.0, dt=dt), ia.quadratic([[1.0]]), np.array([1.0]), 2000.0, [2, 1, 1 / 8])
+    assert result.verdict.startswith("no order: the iterates diverge at dt = 2")
+
+
+def test_gap_by_hand():
+    path = ia.exact_iterates([[1.0]], [1.0], 2, 0.5)
+    flow = ia.exact_flow([[1.0]], [1.0], path.times, 0.5)
+    gap = ia.gap(path, flow)
+    exact = np.exp([0, -0.5, -1.0])
+    np.testing.assert_allclose(gap.distance, abs(np.array([1, 0.5, 0.25]) - exact))
+    np.testing.assert_allclose(gap.relative[1:], gap.distance[1:] / (1 - exact[1:]))
+    assert gap.relative[0] == 0
+    np.testing.assert_allclose(gap.loss, 0.5 * (np.array([1, 0.25, 0.0625]) - exact**2))
+
+
+def test_energy_decays_at_the_stated_rate():
+    a, b = 0.5, 0.9
+    loss, start, _ = PROBLEMS["wells"]
+    times = np.linspace(0, 60, 6001)
+    flow = ia.integrate(ia.momentum(a, b), loss, start, times)
+    energy = ia.energy(flow, a, b)
+    assert (np.diff(energy) <= 0).all()
+    power = -(1 - b) * (a * np.linalg.norm(flow.state.m, axis=1)) ** 2
+    np.testing.assert_allclose(np.gradient(energy, times)[1:-1], power[1:-1], atol=1e-5)
+
+
+def test_energy_can_grow_along_the_explicit_iterates():
+    a = b = 0.99
+
+    def along(scheme):
+        return ia.energy(
+            ia.iterate(ia.momentum(a, b, scheme=scheme), ia.quadratic([[1.0]]), np.array([1.0]), 100), a, b
+        )
+
+    # One explicit step changes E by the square of the step, one semi-implicit step leaves it near.
+    explicit, implicit = along("explicit"), along("semi-implicit")
+    assert np.diff(explicit).max() > 0
+    assert explicit[-1] > 1.5 * implicit[-1]
+
+
+def test_order_takes_the_flow_of_the_family_whatever_its_dt():
+    flows = [ia.integrate(ia.adam(0.02, dt=dt), *LOSSES["wells"], [0.0, 8.0]).params[-1] for dt in (1.0, 0.25)]
+    np.testing.assert_array_equal(*flows)
+    assert jax.config.jax_enable_x64 is False
