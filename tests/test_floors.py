@@ -11,7 +11,18 @@ FLOORS = [
     # the problem
     ["method", "network", "risk", "problems", "data", "read", "sampler"],
     # methods
-    ["methods.sgd", "methods.momentum", "methods.adam", "methods"],
+    [
+        "methods.sgd",
+        "methods.momentum",
+        "methods.nesterov",
+        "methods.rmsprop",
+        "methods.adagrad",
+        "methods.adam",
+        "methods.adamw",
+        "methods.nadam",
+        "methods.lion",
+        "methods",
+    ],
     # machinery
     ["quadratic", "iterate", "integrate"],
     # runs

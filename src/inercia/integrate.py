@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from inercia import check, tree
 from inercia.iterate import diverged_at
-from inercia.method import Method, Params, State
+from inercia.method import Method, NoFlow, Params, State
 from inercia.path import Path, Solve
 
 #: Bytes that a solver keeps per squared unknown: the Jacobian and its factorisations; 0 where it keeps none.
-SOLVERS = {"DOP853": 0, "RK45": 0, "RK23": 0, "Radau": 48, "BDF": 32, "LSODA": 8}
+SOLVERS = {"DOP853": 0, "RK45": 0, "RK23": 0, "Radau": 48, "BDF": 32, "LSODA": 16}
 #: Most bytes that an implicit solver may ask for.
 MEMORY_BOUND = 4 * 2**30
 
@@ -52,8 +52,8 @@ def integrate(
         loss: params -> scalar.
         params: where to start; computed in float64 whatever its precision.
         times: increasing, in iterations; the first is where params and state stand, 0 for a fresh state.
-        solver: "DOP853", "RK45", "RK23" (explicit), "Radau", "BDF", "LSODA" (stiff, n^2 memory; the first two use
-            the exact Jacobian of the flow).
+        solver: "DOP853", "RK45", "RK23" (explicit), "Radau", "BDF", "LSODA" (stiff; exact Jacobian of the flow, n^2
+            memory).
         rtol: relative tolerance.
         atol: absolute tolerance.
         state: by default `method.init(params)`.
@@ -82,6 +82,8 @@ def integrate(
     check.positive("atol", atol)
     check.differentiable("params", params)
     flow = getattr(method, "flow", None if hasattr(method, "update") else method)
+    if isinstance(flow, NoFlow):
+        raise TypeError(flow.reason)
     if not callable(flow):
         raise TypeError("method must have a flow, but this optax transformation has none: use an inercia method.")
     if state is None and not isinstance(method, Method):
@@ -106,7 +108,7 @@ def integrate(
             return 1.0
 
         options: dict[str, Any] = {}
-        if solver in ("Radau", "BDF"):
+        if SOLVERS[solver]:
             jacobian = partial(_jacobian, flow, loss, theta, start)
             options["jac"] = lambda t, z: np.asarray(jacobian(z))
         try:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from inercia import check
+from inercia.tree import map_grads
 
 Params: TypeAlias = Any  # a tree of arrays
 State: TypeAlias = Any  # a NamedTuple of arrays
@@ -52,6 +53,17 @@ class Method(optax.GradientTransformationExtraArgs):
         return self
 
 
+class NoFlow:
+    """Stands where a flow would: the method has none that is smooth, for the stated reason."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        """Raise TypeError with the reason."""
+        raise TypeError(self.reason)
+
+
 def tick(count: jax.Array) -> jax.Array:
     """Return count + 1, staying at the largest integer."""
     return jnp.asarray(optax.safe_increment(count))
@@ -75,6 +87,25 @@ def refine(decay: Number, dt: Number) -> Any:
 def like(value: Any, leaf: jax.Array) -> jax.Array:
     """Cast a hyperparameter to the real dtype of `leaf`, so that it never promotes the params or the state."""
     return jnp.asarray(value, dtype=jnp.finfo(leaf.dtype).dtype)
+
+
+def abs_sq(g: jax.Array) -> jax.Array:
+    """Return |g|^2, real."""
+    return (g.conj() * g).real
+
+
+def cast_like(new: Params, old: Params) -> Params:
+    """Return the leaves of `new` in the dtypes of `old`, so that a state keeps its own."""
+    return map_grads(lambda x, y: x.astype(y.dtype), new, old)
+
+
+def decay_weights(updates: Params, params: Params, a: Any, w: Any, mask: Any) -> Params:
+    """Return updates - a w params, where the mask (a tree of bools, a prefix of one, or params -> tree) is true."""
+    if params is None:
+        raise ValueError("weight decay needs the params: call update(grads, state, params).")
+    mask = True if mask is None else mask(params) if callable(mask) else mask
+    keep = jax.tree.map(lambda m, p: jax.tree.map(lambda _: m, p), mask, params)
+    return map_grads(lambda u, p, m: u - like(a, u) * (like(w, u) * p) if m else u, updates, params, keep)
 
 
 def zeros_like(params: Params, dtype: Any = None) -> Params:

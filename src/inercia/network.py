@@ -9,7 +9,7 @@ and, derived by hand, the reverse pass for the gradient of a loss of x_L (sums r
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -101,9 +101,10 @@ def mlp(
     def apply(params: list[Layer], x: Float[Array | np.ndarray, "... inputs"]) -> Float[Array, "... outputs"]:
         if jnp.ndim(x) < 1 or jnp.shape(x)[-1] != widths[0]:
             raise ValueError(f"x must have shape (..., {widths[0]}), but its shape is {jnp.shape(x)}.")
+        y = jnp.asarray(x)
         for layer, phi in zip(params, functions, strict=True):
-            x = phi(_affine(layer, x))
-        return x
+            y = phi(_affine(layer, y))
+        return y
 
     return Network(initialize, apply)
 
@@ -134,14 +135,15 @@ def backprop(
     """
     functions = _activations(len(params), activation, output)
     inputs, slopes = [], []  # x_{l-1} and phi_l'(z_l) of every layer
+    y = jnp.asarray(x)
     for layer, phi in zip(params, functions, strict=True):
-        inputs.append(x)
-        z = _affine(layer, x)
-        x, slope = jax.jvp(phi, (z,), (jnp.ones_like(z),))
+        inputs.append(y)
+        z = _affine(layer, y)
+        y, slope = jax.jvp(phi, (z,), (jnp.ones_like(z),))
         slopes.append(slope)
 
     grads = []
-    upstream = loss_gradient(x)
+    upstream = loss_gradient(y)
     for layer, x_before, slope in zip(params[::-1], inputs[::-1], slopes[::-1], strict=True):
         delta = upstream * slope
         grads.append(Layer(x_before.T @ delta, None if layer.b is None else delta.sum(axis=0)))
@@ -149,7 +151,7 @@ def backprop(
     return grads[::-1]
 
 
-def _affine(layer: Layer, x: Any) -> Array:
+def _affine(layer: Layer, x: Array) -> Array:
     z = x @ layer.w
     return z if layer.b is None else z + layer.b
 

@@ -1,4 +1,4 @@
-"""optax's own tests of sgd and adam pass with ours swapped in."""
+"""optax's own tests of every optimizer that we have too pass with ours swapped in."""
 
 import importlib.util
 import os
@@ -23,4 +23,4 @@ def test_optax_alias_tests_pass_on_our_factories():
     assert run.returncode == 0, run.stdout[-3000:]
     passed = re.search(r"(\d+) passed", closing)
     assert passed, closing
-    assert int(passed[1]) >= 40, closing
+    assert int(passed[1]) >= 180, closing

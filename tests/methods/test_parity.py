@@ -37,8 +37,9 @@ def run(transformation, params, key):
 
 
 def apart(a, b):
+    """Return the largest distance over the largest norm along the way (one parameter may pass through zero)."""
     a, b = (np.concatenate([np.asarray(x).reshape(STEPS, -1) for x in jax.tree.leaves(t)], axis=1) for t in (a, b))
-    return np.max(np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1))
+    return np.linalg.norm(a - b, axis=1).max() / np.linalg.norm(b, axis=1).max()
 
 
 rates = st.floats(1e-4, 0.05)
@@ -73,13 +74,32 @@ def trees(draw, dtype):
 def pairs(draw):
     """Our method and optax's, with the same hyperparameters."""
     rate = draw(schedules())
-    name = draw(st.sampled_from(["sgd", "momentum", "adam"]))
+    name = draw(st.sampled_from(["sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "lion", "sign_sgd"]))
     if name == "sgd":
         momentum, nesterov = draw(st.none() | decays), draw(st.booleans())
         return ia.sgd(rate, momentum, nesterov), optax.sgd(rate, momentum, nesterov)
     if name == "momentum":
         b = draw(decays)
         return ia.momentum(rate, b), optax.chain(optax.ema(b, debias=False), optax.scale_by_learning_rate(rate))
+    if name == "sign_sgd":
+        return ia.sign_sgd(rate), optax.sign_sgd(rate)
+    if name == "lion":
+        options = {"b1": draw(decays), "b2": draw(decays), "weight_decay": draw(st.floats(0, 0.1))}
+        return ia.lion(rate, **options), optax.lion(rate, **options)
+    if name == "adagrad":
+        options = {"initial_accumulator_value": draw(st.sampled_from([0.0, 0.1, 1.0]))}
+        return ia.adagrad(rate, **options), optax.adagrad(rate, **options)
+    if name == "rmsprop":
+        options = {
+            "decay": draw(st.floats(0.5, 0.99)),
+            "initial_scale": draw(st.sampled_from([0.0, 1.0])),
+            "eps_in_sqrt": draw(st.booleans()),
+            "eps": 1e-6,
+            "momentum": draw(st.none() | decays),
+            "nesterov": draw(st.booleans()),
+            "bias_correction": draw(st.booleans()),
+        }
+        return ia.rmsprop(rate, **options), optax.rmsprop(rate, **options)
     options = {
         "b1": draw(decays),
         "b2": draw(st.floats(0.5, 0.9999)),
@@ -87,6 +107,9 @@ def pairs(draw):
         "eps_root": draw(st.sampled_from([0.0, 1e-6])),
         "nesterov": draw(st.booleans()),
     }
+    if name == "adamw":
+        options |= {"weight_decay": draw(st.floats(0, 0.1)), "mask": draw(st.sampled_from([None, True, False]))}
+        return ia.adamw(rate, **options), optax.adamw(rate, **options)
     return ia.adam(rate, **options), optax.adam(rate, **options)
 
 
@@ -109,6 +132,11 @@ METHODS = {
     "nesterov": (ia.sgd(0.1, 0.9, True), optax.sgd(0.1, 0.9, True)),
     "momentum": (ia.momentum(0.1), optax.chain(optax.ema(0.9, debias=False), optax.scale(-0.1))),
     "adam": (ia.adam(0.01), optax.adam(0.01)),
+    "rmsprop": (ia.rmsprop(0.01), optax.rmsprop(0.01)),
+    "rmsprop with momentum": (ia.rmsprop(0.01, momentum=0.9), optax.rmsprop(0.01, momentum=0.9)),
+    "adagrad": (ia.adagrad(0.1), optax.adagrad(0.1)),
+    "adamw": (ia.adamw(0.01, weight_decay=0.1), optax.adamw(0.01, weight_decay=0.1)),
+    "nadam": (ia.nadam(0.01), optax.nadam(0.01)),
     "adam, nesterov": (ia.adam(0.01, nesterov=True), optax.adam(0.01, nesterov=True)),
 }
 both = pytest.mark.parametrize(("ours", "theirs"), METHODS.values(), ids=METHODS)
@@ -217,14 +245,15 @@ def test_in_an_equinox_loop(ours, theirs):
     np.testing.assert_allclose(fit(ours), fit(theirs), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("name", sorted(set(ia.METHODS) - {"momentum", "nesterov"}))
 def test_same_signature_as_optax(name):
     import inspect
 
     ours = inspect.signature(getattr(ia, name)).parameters
     theirs = inspect.signature(getattr(optax, name)).parameters
-    assert [(p.name, p.default, p.kind) for p in theirs.values()] == [
-        (p.name, p.default, p.kind) for p in ours.values() if p.name != "dt"
+    # optax.nadam is a partial, in which everything after its first argument shows as keyword-only.
+    assert [(p.name, p.default) for p in theirs.values()] == [
+        (p.name, p.default) for p in ours.values() if p.name != "dt"
     ]
     assert ours["dt"].default == 1.0
 
@@ -245,3 +274,28 @@ def test_contract(ours, theirs):
     assert jax.tree.structure(d_params) == jax.tree.structure(params)
     assert float(d_state.count) == 1.0
     assert ours.dt == 1.0
+
+
+def test_a_centered_rmsprop_is_optax():
+    with jax.enable_x64(True):
+        options = {"centered": True, "eps": 1e-3}
+        for more in ({}, {"bias_correction": True}, {"momentum": 0.5, "nesterov": True}):
+            ours, theirs = ia.rmsprop(0.01, **options, **more), optax.rmsprop(0.01, **options, **more)
+            key = jax.random.key(0)
+            assert apart(*(run(m, [jnp.ones(3)], key) for m in (ours, theirs))) <= 1e-12
+
+
+def test_weight_decay_mask_and_schedule():
+    params = {"a": jnp.ones(2), "b": {"c": jnp.ones(3)}}
+    options = {"weight_decay": 0.1, "mask": lambda p: {"a": True, "b": False}}
+    for ours, theirs in ((ia.adamw, optax.adamw), (ia.lion, optax.lion)):
+        pair = (ours(0.01, **options), theirs(0.01, **options))
+        assert apart(*(run(m, params, jax.random.key(0)) for m in pair)) <= 1e-6
+    scheduled = ia.adamw(0.01, weight_decay=lambda k: 0.1 / (1 + k))
+    updates, _ = scheduled.update(params, scheduled.init(params), params)
+    np.testing.assert_allclose(updates["a"], -0.01 - 0.01 * 0.1, rtol=1e-5)
+
+
+def test_decay_needs_params():
+    with pytest.raises(ValueError, match=r"weight decay needs the params: call update\(grads, state, params\)"):
+        ia.adamw(0.1).update(jnp.ones(1), ia.adamw(0.1).init(jnp.ones(1)))

@@ -21,7 +21,20 @@ import jax
 import jax.numpy as jnp
 
 from inercia import check
-from inercia.method import Method, Number, Params, Schedule, at, clock, like, refine, tick, zeros_like
+from inercia.method import (
+    Method,
+    Number,
+    Params,
+    Schedule,
+    abs_sq,
+    at,
+    cast_like,
+    clock,
+    like,
+    refine,
+    tick,
+    zeros_like,
+)
 from inercia.tree import map_grads
 
 
@@ -90,7 +103,7 @@ def adam(
             return moment / like(1 - decay**k, moment)
 
         mu = map_grads(lambda g, m: like(1 - c1, g) * g + like(c1, m) * m, grads, state.mu)
-        nu = map_grads(lambda g, v: like(1 - c2, v) * _abs_sq(g) + like(c2, v) * v, grads, state.nu)
+        nu = map_grads(lambda g, v: like(1 - c2, v) * abs_sq(g) + like(c2, v) * v, grads, state.nu)
         if nesterov:
             ahead = tick(count)
             mu_hat = map_grads(
@@ -101,8 +114,7 @@ def adam(
         else:
             mu_hat = map_grads(lambda m: corrected(m, c1, count), mu)
         updates = map_grads(lambda mh, v: like(-a, mh) * direction(mh, corrected(v, c2, count)), mu_hat, nu)
-        cast = lambda new, old: new.astype(old.dtype)  # noqa: E731
-        return updates, AdamState(count, map_grads(cast, mu, state.mu), map_grads(cast, nu, state.nu))
+        return updates, AdamState(count, cast_like(mu, state.mu), cast_like(nu, state.nu))
 
     def flow(grads: Params, state: AdamState, params: Params = None) -> tuple[Params, AdamState]:
         t, a = state.count, at(learning_rate, state.count)
@@ -112,14 +124,10 @@ def adam(
             return jnp.where(t > 0, moment / -jnp.expm1(-(1 - decay) * started), limit)
 
         def theta_dot(g, m, v):
-            return -a * direction(corrected(m, g, b1), corrected(v, _abs_sq(g), b2))
+            return -a * direction(corrected(m, g, b1), corrected(v, abs_sq(g), b2))
 
         mu_dot = map_grads(lambda g, m: (1 - b1) * (g - m), grads, state.mu)
-        nu_dot = map_grads(lambda g, v: (1 - b2) * (_abs_sq(g) - v), grads, state.nu)
+        nu_dot = map_grads(lambda g, v: (1 - b2) * (abs_sq(g) - v), grads, state.nu)
         return map_grads(theta_dot, grads, state.mu, state.nu), AdamState(jnp.ones_like(t), mu_dot, nu_dot)
 
     return Method(init, update, flow, dt)
-
-
-def _abs_sq(g: jax.Array) -> jax.Array:
-    return (g.conj() * g).real

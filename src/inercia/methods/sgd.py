@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from inercia import check
-from inercia.method import Method, Number, Params, Schedule, at, clock, like, refine, tick, zeros_like
+from inercia.method import Method, Number, Params, Schedule, at, cast_like, clock, like, refine, tick, zeros_like
 from inercia.tree import map_grads
 
 
@@ -83,7 +83,7 @@ def sgd(
         trace = map_grads(decayed_sum, grads, state.trace)
         step = map_grads(decayed_sum, grads, trace) if nesterov else trace
         updates = map_grads(lambda s: like(-a, s) * s, step)
-        return updates, SgdState(count, map_grads(lambda v, old: v.astype(old.dtype), trace, state.trace))
+        return updates, SgdState(count, cast_like(trace, state.trace))
 
     def flow(grads: Params, state: SgdState, params: Params = None) -> tuple[Params, SgdState]:
         a = at(learning_rate, state.count)
