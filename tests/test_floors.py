@@ -24,7 +24,7 @@ FLOORS = [
         "methods",
     ],
     # machinery
-    ["quadratic", "iterate", "integrate"],
+    ["quadratic", "smooth", "interpolate", "iterate", "integrate", "limit", "modified"],
     # runs
     ["compare", "train"],
     # faces

@@ -6,7 +6,9 @@ from inercia.check import InerciaWarning
 from inercia.compare import Gap, Order, energy, gap, order
 from inercia.data import Dataset, Split, digits, split, standardise, teacher
 from inercia.integrate import IntegrationError, integrate
+from inercia.interpolate import Interpolated, interpolated
 from inercia.iterate import iterate
+from inercia.limit import Equation, limit
 from inercia.method import Family, Method
 from inercia.methods import (
     METHODS,
@@ -32,12 +34,14 @@ from inercia.methods import (
     sgd,
     sign_sgd,
 )
+from inercia.modified import modified, modified_loss
 from inercia.network import Layer, Network, backprop, mlp
 from inercia.path import Path, Solve
 from inercia.quadratic import exact_flow, exact_iterates, quadratic
 from inercia.read import FileError, read, read_idx
 from inercia.risk import Risk, accuracy, risk
 from inercia.sampler import Sampler, sampler
+from inercia.smooth import kinks
 from inercia.train import History, Result, train
 
 __version__ = version("inercia")
@@ -48,12 +52,14 @@ __all__ = [
     "AdagradState",
     "AdamState",
     "Dataset",
+    "Equation",
     "Family",
     "FileError",
     "Gap",
     "History",
     "InerciaWarning",
     "IntegrationError",
+    "Interpolated",
     "Layer",
     "LionState",
     "Method",
@@ -83,9 +89,14 @@ __all__ = [
     "exact_iterates",
     "gap",
     "integrate",
+    "interpolated",
     "iterate",
+    "kinks",
+    "limit",
     "lion",
     "mlp",
+    "modified",
+    "modified_loss",
     "momentum",
     "nadam",
     "nesterov",

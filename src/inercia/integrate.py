@@ -12,9 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from tqdm import tqdm
 
 from inercia import check, tree
+from inercia.interpolate import interpolated
 from inercia.iterate import diverged_at
 from inercia.method import Method, NoFlow, Params, State
 from inercia.path import Path, Solve
@@ -48,7 +50,8 @@ def integrate(
     """Solve a method's differential equation.
 
     Args:
-        method: a method, or a bare flow (grads, state, params) -> (d params/dt, d state/dt) together with a state.
+        method: a method; any optax transformation, whose flow is then interpolated from its iterates at order 4; or a
+            bare flow (grads, state, params) -> (d params/dt, d state/dt) together with a state.
         loss: params -> scalar.
         params: where to start; computed in float64 whatever its precision.
         times: increasing, in iterations; the first is where params and state stand, 0 for a fresh state.
@@ -63,9 +66,10 @@ def integrate(
         Path: at `times`, with `solve` telling nfev, accepted steps and why the solver stopped.
 
     Raises:
-        ValueError: an unknown solver, one that would need more than `MEMORY_BOUND`, times that do not increase or do
-            not start at the state's clock, tolerances that are not positive, a loss that is not one real number.
-        TypeError: integer params, a method without a flow.
+        ValueError: an update that is not smooth; an unknown solver, one that would need more than `MEMORY_BOUND`;
+            times that do not increase or do not start at the state's clock; tolerances that are not positive; a loss
+            that is not one real number.
+        TypeError: integer params, a method that has no smooth flow.
         IntegrationError: the solver gave up.
 
     Example:
@@ -74,81 +78,75 @@ def integrate(
         >>> flow.params.round(6).tolist()  # e^{-1}
         [1.0, 0.367879]
     """
-    from scipy.integrate import solve_ivp  # noqa: PLC0415  loaded when used
-
     check.one_of("solver", solver, SOLVERS)
     times = check.increasing("times", times)
     check.positive("rtol", rtol)
     check.positive("atol", atol)
     check.differentiable("params", params)
-    flow = getattr(method, "flow", None if hasattr(method, "update") else method)
-    if isinstance(flow, NoFlow):
-        raise TypeError(flow.reason)
-    if not callable(flow):
-        raise TypeError("method must have a flow, but this optax transformation has none: use an inercia method.")
-    if state is None and not isinstance(method, Method):
-        raise ValueError("a bare flow needs the state it starts from: pass state=...")
-
+    flow = _flow_of(method, loss, state)
     with jax.enable_x64(True):
         theta = tree.float64(params)
         check.loss_of(loss, theta)
         start = _continuous(method.init(theta) if state is None else state, getattr(method, "dt", 1.0), times[0])
         z0, _ = tree.ravel_real((theta, start))
         _check_memory(solver, z0.size)
-        field = partial(_field, flow, loss, theta, start)
-        if not np.isfinite(field(z0)).all():
+        if hasattr(flow, "check"):
+            flow.check(theta, start)
+        if not np.isfinite(_field(flow, loss, theta, start, z0)).all():
             raise ValueError("the flow must be finite at the start, but it is not: check params, state and loss there.")
 
-        bar = tqdm(total=times[-1] - times[0], disable=not progress, unit="it", desc=solver)
-        accepted = [-1, times[0], z0]  # steps, and the last accepted point
+        def rate(t, z):
+            return np.asarray(_field(flow, loss, theta, start, z))
 
-        def count(t, z):  # called by the solver once at the start and once per accepted step; never an event
-            accepted[:] = accepted[0] + 1, t, z
-            bar.update(t - times[0] - bar.n)
-            return 1.0
+        def jacobian(t, z):
+            return np.asarray(_jacobian(flow, loss, theta, start, z))
 
-        options: dict[str, Any] = {}
-        if SOLVERS[solver]:
-            jacobian = partial(_jacobian, flow, loss, theta, start)
-            options["jac"] = lambda t, z: np.asarray(jacobian(z))
-        try:
-            result = solve_ivp(
-                lambda t, z: np.asarray(field(z)),
-                (times[0], times[-1]),
-                np.asarray(z0),
-                method=solver,
-                t_eval=times,
-                events=count,
-                rtol=rtol,
-                atol=atol,
-                **options,
-            )
-            reached, z, nfev, njev, failed = (
-                result.t,
-                result.y.T,
-                result.nfev,
-                result.njev,
-                not result.success,
-            )
-            reason = result.message
-        except (
-            ValueError,
-            np.linalg.LinAlgError,
-        ) as error:  # implicit solvers meet a Jacobian that is not finite
-            reached, z = np.array([accepted[1]]), np.asarray(accepted[2])[None]
-            nfev, njev, failed, reason = 0, 0, True, str(error)
-        finally:
-            bar.close()
-        solve = Solve(solver, nfev, njev or 0, max(accepted[0], 0), reason)
+        with tqdm(total=times[-1] - times[0], disable=not progress, unit="it", desc=solver) as bar:
+            options = {"rtol": rtol, "atol": atol} | ({"jac": jacobian} if SOLVERS[solver] else {})
+            reached, z, solve, stopped = _solve(rate, np.asarray(z0), times, solver, options, bar)
         params_at, state_at, losses = tree.to_numpy(_unpack(loss, theta, start, z))
     path = Path(reached, params_at, state_at, losses, diverged_at(reached, params_at, state_at, losses), solve)
-    if failed or path.diverged is not None:
+    if stopped is not None or path.diverged is not None:
+        at = reached[-1] if stopped is None else stopped
         raise IntegrationError(
-            f"{solver} gave up at time {accepted[1]:.6g} of {times[-1]:.6g} ({reason}): the flow may blow up or be "
-            "stiff; try solver='Radau', a smaller learning rate or a shorter time.",
+            f"{solver} gave up at time {at:.6g} of {times[-1]:.6g} ({solve.reason}): the flow may blow up or be stiff; "
+            "try solver='Radau', a smaller learning rate or a shorter time.",
             path,
         )
     return path
+
+
+def _flow_of(method: Any, loss: Any, state: State | None) -> Any:
+    flow = getattr(method, "flow", method)
+    if isinstance(flow, NoFlow):
+        raise TypeError(flow.reason)
+    if isinstance(flow, optax.GradientTransformation):
+        return interpolated(flow, loss)
+    if not callable(flow):
+        raise TypeError(f"method must be an optimizer or a flow, but it is {type(method).__name__}.")
+    if state is None and not isinstance(method, optax.GradientTransformation):
+        raise ValueError("a bare flow needs the state it starts from: pass state=...")
+    return flow
+
+
+def _solve(rate: Any, z0: np.ndarray, times: np.ndarray, solver: str, options: dict, bar: Any) -> tuple:
+    """Call the solver; return the times reached, the points there, the report, and where it gave up (or None)."""
+    from scipy.integrate import solve_ivp  # noqa: PLC0415  loaded when used
+
+    accepted: list[Any] = [-1, times[0], z0]  # steps, and the last accepted point
+
+    def count(t, z):  # called by the solver once at the start and once per accepted step; never an event
+        accepted[:] = accepted[0] + 1, t, z
+        bar.update(t - times[0] - bar.n)
+        return 1.0
+
+    try:
+        result = solve_ivp(rate, (times[0], times[-1]), z0, method=solver, t_eval=times, events=count, **options)
+    except (ValueError, np.linalg.LinAlgError) as error:  # implicit solvers meet a Jacobian that is not finite
+        report = Solve(solver, 0, 0, max(accepted[0], 0), str(error))
+        return np.array([accepted[1]]), np.asarray(accepted[2])[None], report, accepted[1]
+    report = Solve(solver, result.nfev, result.njev or 0, max(accepted[0], 0), result.message)
+    return result.t, result.y.T, report, None if result.success else accepted[1]
 
 
 def _rate(flow, loss, theta, start, z):

@@ -14,7 +14,6 @@ Source: Hairer, Lubich & Wanner, Geometric Numerical Integration, ch. IX (backwa
 
 from collections.abc import Callable
 from math import comb
-from typing import Any
 
 import jax
 import jax.numpy as jnp

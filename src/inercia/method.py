@@ -33,6 +33,8 @@ class Method(optax.GradientTransformationExtraArgs):
         update: (grads, state, params=None, **extra) -> (updates, state); updates are added to the params.
         flow: (grads, state, params=None) -> (d params/dt, d state/dt).
         dt: flow time that one update advances, in iterations.
+        name: the factory's, a key of `METHODS`.
+        hyper: the hyperparameters it was made with, by name; what `modified` and `stability` go by.
 
     Example:
         >>> import inercia
@@ -44,12 +46,15 @@ class Method(optax.GradientTransformationExtraArgs):
 
     flow: Callable[..., tuple[Params, State]]
     dt: Number
+    name: str
+    hyper: dict[str, Any]
 
-    def __new__(cls, init: Callable, update: Callable, flow: Callable, dt: Number = 1.0) -> "Method":
+    def __new__(
+        cls, init: Callable, update: Callable, flow: Callable, dt: Number = 1.0, name: str = "", **hyper: Any
+    ) -> "Method":
         """Join the three functions; `dt` is the flow time of one update."""
         self = super().__new__(cls, init, update)
-        self.flow = flow
-        self.dt = dt
+        self.flow, self.dt, self.name, self.hyper = flow, dt, name, hyper
         return self
 
 

@@ -1,7 +1,7 @@
 """Whether an update is a smooth function of the gradient: what a flow of it can mean.
 
-The update is traced, and each operation that depends on the gradient is looked at. A sign, a clip, a maximum, a rounding
-or a branch on the gradient's size makes the update jump or bend.
+The update is traced, and each operation that depends on the gradient is looked at. A sign, a clip, a maximum, a
+rounding or a branch on the gradient's size makes the update jump or bend.
 """
 
 from typing import Any
@@ -14,6 +14,8 @@ from jax.extend.core import Literal
 from inercia.method import Params, State
 
 _JUMPS = {"sign", "max", "min", "clamp", "floor", "ceil", "round", "abs", "argmax", "argmin", "sort", "top_k", "rem"}
+#: What a value is: free of the gradient, a function of it, or the truth of a comparison with it.
+_FREE, _SMOOTH, _THRESHOLD = 0, 1, 2
 _COMPARISONS = {"gt", "ge", "lt", "le", "eq", "ne"}
 
 
@@ -33,7 +35,7 @@ def kinks(transformation: optax.GradientTransformation, params: Params, state: S
 
     closed = jax.make_jaxpr(of_grads)(jax.tree.map(jnp.ones_like, params))
     found: set[str] = set()
-    _walk(closed.jaxpr, [True] * len(closed.jaxpr.invars), found)
+    _walk(closed.jaxpr, [_SMOOTH] * len(closed.jaxpr.invars), found)
     return sorted(found)
 
 
@@ -47,33 +49,34 @@ def require_smooth(transformation: optax.GradientTransformation, params: Params,
         )
 
 
-def _walk(jaxpr: Any, depends: list[bool], found: set[str]) -> list[bool]:
-    """Follow the dependence on the gradient through a jaxpr; collect the kinks; return that of the outputs."""
-    known = {id(v): d for v, d in zip(jaxpr.invars, depends, strict=True)}
-    thresholds: set[int] = set()  # truth values of comparisons of the gradient with something other than zero
+def _walk(jaxpr: Any, inputs: list[int], found: set[str]) -> list[int]:
+    """Follow the gradient through a jaxpr, collecting the kinks; return what its outputs are."""
+    kind = {id(v): k for v, k in zip(jaxpr.invars, inputs, strict=True)}
 
-    def of(v: Any) -> bool:
-        return not isinstance(v, Literal) and known.get(id(v), False)
+    def of(v: Any) -> int:
+        return _FREE if isinstance(v, Literal) else kind.get(id(v), _FREE)
 
     for eqn in jaxpr.eqns:
-        name, inputs = eqn.primitive.name, [of(v) for v in eqn.invars]
-        if any(inputs):
+        name, given = eqn.primitive.name, [of(v) for v in eqn.invars]
+        result = [_SMOOTH if any(given) else _FREE] * len(eqn.outvars)
+        if any(given):
             if name in _JUMPS:
                 found.add(name)
-            if name in _COMPARISONS and not any(isinstance(v, Literal) and v.val == 0 for v in eqn.invars):
-                thresholds |= {id(v) for v in eqn.outvars}
-            if name == "select_n" and id(eqn.invars[0]) in thresholds:
+            if name in _COMPARISONS:
+                # Against zero it only guards a division: v > 0 ? 1/sqrt(v) : 0.
+                guard = any(isinstance(v, Literal) and v.val == 0 for v in eqn.invars)
+                result = [_SMOOTH if guard else _THRESHOLD]
+            elif name in ("select_n", "cond") and given[0] == _THRESHOLD:
                 found.add("a branch on the gradient's size")
-            if name in ("and", "or", "not", "broadcast_in_dim", "reshape", "convert_element_type"):
-                thresholds |= {id(v) for v in eqn.outvars if any(id(i) in thresholds for i in eqn.invars)}
-            if name == "cond" and inputs[0]:
-                found.add("a branch on the gradient")
-        outputs = [any(inputs)] * len(eqn.outvars)
-        for inner in _inner(eqn):
-            arguments = inputs[-len(inner.invars) :] if len(inner.invars) <= len(inputs) else None
-            if any(inputs):
-                _walk(inner, arguments or [True] * len(inner.invars), found)
-        known |= {id(v): d for v, d in zip(eqn.outvars, outputs, strict=True)}
+            elif _THRESHOLD in given and eqn.outvars[0].aval.dtype == bool:
+                result = [_THRESHOLD]
+            for inner in _inner(eqn):
+                # Calls pass their arguments in order; what else they take (branch index, constants) comes first.
+                count = len(inner.invars)
+                through = _walk(inner, given[-count:] if count <= len(given) else [_SMOOTH] * count, found)
+                if len(through) == len(result):
+                    result = [max(a, b) for a, b in zip(result, through, strict=True)]
+        kind |= {id(v): k for v, k in zip(eqn.outvars, result, strict=True)}
     return [of(v) for v in jaxpr.outvars]
 
 

@@ -32,6 +32,11 @@ def float64(tree: Any) -> Any:
     return jax.tree.map(cast, tree)
 
 
+def at_least_float(tree: Any) -> Any:
+    """Return `tree` with arrays for leaves, so that plain numbers have a dtype too."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) * 1.0, tree)
+
+
 def to_numpy(tree: Any) -> Any:
     """Return `tree` with NumPy leaves."""
     return jax.tree.map(np.asarray, tree)

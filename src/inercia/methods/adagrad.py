@@ -75,4 +75,4 @@ def adagrad(
         theta_dot = map_grads(lambda g, v: -a * scaled(g, v), grads, state.sum_of_squares)
         return theta_dot, AdagradState(jnp.ones_like(state.count), map_grads(abs_sq, grads))
 
-    return Method(init, update, flow, dt)
+    return Method(init, update, flow, dt, "adagrad", learning_rate=learning_rate, eps=eps)

@@ -130,4 +130,16 @@ def adam(
         nu_dot = map_grads(lambda g, v: (1 - b2) * (abs_sq(g) - v), grads, state.nu)
         return map_grads(theta_dot, grads, state.mu, state.nu), AdamState(jnp.ones_like(t), mu_dot, nu_dot)
 
-    return Method(init, update, flow, dt)
+    return Method(
+        init,
+        update,
+        flow,
+        dt,
+        "adam",
+        learning_rate=learning_rate,
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        eps_root=eps_root,
+        nesterov=nesterov,
+    )

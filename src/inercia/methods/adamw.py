@@ -64,4 +64,4 @@ def adamw(
         theta_dot, state_dot = inner.flow(grads, state, params)
         return decay_weights(theta_dot, params, a, w, mask), state_dot
 
-    return Method(inner.init, update, flow, dt)
+    return Method(inner.init, update, flow, dt, "adamw", **inner.hyper, weight_decay=weight_decay)

@@ -77,7 +77,7 @@ def sign_sgd(learning_rate: Number | Schedule, *, dt: Number = 1.0) -> Method:
         a = at(learning_rate, clock(state.count, dt)) * dt
         return map_grads(lambda g: like(-a, g) * jnp.sign(g), grads), SignState(tick(state.count))
 
-    return Method(init, update, NoFlow(_WHY.format("sign_sgd")), dt)
+    return Method(init, update, NoFlow(_WHY.format("sign_sgd")), dt, "sign_sgd", learning_rate=learning_rate)
 
 
 def lion(
@@ -129,4 +129,4 @@ def lion(
         updates = decay_weights(updates, params, a, at(weight_decay, time), mask)
         return updates, LionState(tick(state.count), cast_like(mu, state.mu))
 
-    return Method(init, update, NoFlow(_WHY.format("lion")), dt)
+    return Method(init, update, NoFlow(_WHY.format("lion")), dt, "lion", learning_rate=learning_rate, b1=b1, b2=b2)

@@ -92,7 +92,7 @@ def momentum(
         m_dot = map_grads(lambda g, m: (1 - b) * (g - m), grads, state.m)
         return theta_dot, MomentumState(jnp.ones_like(state.count), m_dot)
 
-    return Method(init, update, flow, dt)
+    return Method(init, update, flow, dt, "momentum", learning_rate=learning_rate, beta=beta, scheme=scheme)
 
 
 class OscillatorState(NamedTuple):

@@ -75,4 +75,4 @@ def nesterov(learning_rate: Number, *, dt: Number = 1.0) -> Method:
         acceleration = map_grads(lambda g, w: -friction * w - push * learning_rate * g, grads, state.velocity)
         return state.velocity, NesterovState(jnp.ones_like(t), acceleration)
 
-    return Method(init, update, flow, dt)
+    return Method(init, update, flow, dt, "nesterov", learning_rate=learning_rate)

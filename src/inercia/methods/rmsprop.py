@@ -140,7 +140,20 @@ def rmsprop(
         trace_dot = map_grads(lambda u, r: u - (1 - c) * r, u, state.trace)
         return state.trace, RmspropState(jnp.ones_like(t), nu_dot, mu_dot, trace_dot)
 
-    return Method(init, update, flow, dt)
+    return Method(
+        init,
+        update,
+        flow,
+        dt,
+        "rmsprop",
+        learning_rate=learning_rate,
+        decay=decay,
+        eps=eps,
+        eps_in_sqrt=eps_in_sqrt,
+        momentum=momentum,
+        nesterov=nesterov,
+        centered=centered,
+    )
 
 
 def _each(function: Any, grads: Params, nu: Params, mu: Params) -> Params:

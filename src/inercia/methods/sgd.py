@@ -93,4 +93,4 @@ def sgd(
         trace_dot = map_grads(lambda g, v: g - (1 - decay) * v, grads, state.trace)
         return theta_dot, SgdState(jnp.ones_like(state.count), trace_dot)
 
-    return Method(init, update, flow, dt)
+    return Method(init, update, flow, dt, "sgd", learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
