@@ -17,6 +17,13 @@ FAMILIES = {
     "heavy ball": lambda dt: ia.sgd(0.03, 0.9, dt=dt),
     "nesterov": lambda dt: ia.sgd(0.03, 0.9, True, dt=dt),
     "adam": lambda dt: ia.adam(0.02, dt=dt),
+    "adamw": lambda dt: ia.adamw(0.02, weight_decay=0.5, dt=dt),
+    "adagrad": lambda dt: ia.adagrad(0.05, dt=dt),
+    "rmsprop, corrected": lambda dt: ia.rmsprop(0.02, bias_correction=True, dt=dt),
+    "rmsprop, warm": lambda dt: ia.rmsprop(0.02, initial_scale=1.0, dt=dt),
+    "rmsprop, warm, momentum": lambda dt: ia.rmsprop(0.005, initial_scale=1.0, momentum=0.8, nesterov=True, dt=dt),
+    "rmsprop, warm, centered": lambda dt: ia.rmsprop(0.02, initial_scale=4.0, centered=True, dt=dt),
+    "nesterov, 3/t": lambda dt: ia.nesterov(0.05, dt=dt),
     "momentum, schedules": lambda dt: ia.momentum(lambda t: 0.3 / (1 + t / 8), lambda t: 0.8 + t / 100, dt=dt),
 }
 LOSSES = {
@@ -42,19 +49,29 @@ def test_order_one_on_the_digits_network(family):
     assert abs(result.slope - 1) <= 0.1, result
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_rmsprop_from_a_cold_start_is_of_order_one_half(loss):
+    result = ia.order(lambda dt: ia.rmsprop(0.02, eps=1e-16, dt=dt), *LOSSES[loss], 8.0, DTS)
+    assert abs(result.slope - 0.5) <= 0.1, result
+    assert result.doubt == "cold start"
+
+
+def test_nadam_is_of_order_one_from_a_warm_start():
+    g = np.asarray(jax.grad(LOSSES["wells"][0])(LOSSES["wells"][1]), np.float64)
+
+    def state(dt):
+        return ia.AdamState(np.int32(round(16 / dt)), g, g**2)
+
+    result = ia.order(lambda dt: ia.nadam(0.02, dt=dt), *LOSSES["wells"], 8.0, DTS, state=state)
+    assert abs(result.slope - 1) <= 0.1, result
+
+
 def test_a_wrong_flow_is_seen():
     """The seeded bug: the flow of another beta leaves a gap that does not close."""
     wrong = ia.momentum(0.3, 0.89)
     result = ia.order(FAMILIES["momentum, semi-implicit"], *LOSSES["wells"], 8.0, DTS, flow=wrong)
     assert result.slope < 0.6
-    assert result.verdict.startswith(("no clear order", "order 0"))
-
-
-def test_divergence_is_said():
-    result = ia.order(lambda dt: ia.sgd(50.0, dt=dt), lambda x: x**4, np.array(0.01), 64.0, [1, 1 / 2, 1 / 4])
-    assert "order" in result.verdict
-    result = ia.order(lambda dt: ia.sgd(5.0, dt=dt), ia.quadratic([[1.0]]), np.array([1.0]), 2000.0, [2, 1, 1 / 8])
-    assert result.verdict.startswith("no order: the iterates diverge at dt = 2")
+    assert result.doubt in ("unclear", "coarse")
 
 
 def test_gap_by_hand():

@@ -24,7 +24,7 @@ FLOORS = [
         "methods",
     ],
     # machinery
-    ["quadratic", "smooth", "interpolate", "iterate", "integrate", "limit", "modified"],
+    ["quadratic", "smooth", "interpolate", "iterate", "integrate", "limit", "modified", "stability"],
     # runs
     ["compare", "train"],
     # faces

@@ -42,6 +42,7 @@ from inercia.read import FileError, read, read_idx
 from inercia.risk import Risk, accuracy, risk
 from inercia.sampler import Sampler, sampler
 from inercia.smooth import kinks
+from inercia.stability import Stability, best_heavy_ball, growth, stability
 from inercia.train import History, Result, train
 
 __version__ = version("inercia")
@@ -77,17 +78,20 @@ __all__ = [
     "SignState",
     "Solve",
     "Split",
+    "Stability",
     "__version__",
     "accuracy",
     "adagrad",
     "adam",
     "adamw",
     "backprop",
+    "best_heavy_ball",
     "digits",
     "energy",
     "exact_flow",
     "exact_iterates",
     "gap",
+    "growth",
     "integrate",
     "interpolated",
     "iterate",
@@ -111,6 +115,7 @@ __all__ = [
     "sgd",
     "sign_sgd",
     "split",
+    "stability",
     "standardise",
     "teacher",
     "train",
