@@ -11,6 +11,8 @@ from inercia.problems import PROBLEMS, wells
 
 START = PROBLEMS["wells"].start
 DTS = [2.0**-k for k in range(2, 7)]
+COARSE = [1, 1 / 2, 1 / 4, 1 / 8]
+BOWL = ia.quadratic([[1.0]])
 
 
 def measure(family, loss=wells, start=START, time=8.0, dts=DTS, **options):
@@ -28,20 +30,18 @@ VIOLATIONS = {
     ],
     "unstable": [
         lambda: measure(lambda dt: ia.sgd(5.0, dt=dt), lambda x: x**4, np.array(3.0), dts=[1, 1 / 2, 1 / 64, 1 / 128]),
-        lambda: measure(lambda dt: ia.sgd(3.0, dt=dt), ia.quadratic([[1.0]]), np.ones(1), 3000.0, [1, 1 / 2, 1 / 4, 1 / 8]),
-        lambda: measure(
-            lambda dt: ia.momentum(30.0, 0.5, scheme="explicit", dt=dt), ia.quadratic([[1.0]]), np.ones(1), 2000.0, [1, 0.5, 0.25, 0.125]
-        ),
+        lambda: measure(lambda dt: ia.sgd(3.0, dt=dt), BOWL, np.ones(1), 3000.0, COARSE),
+        lambda: measure(lambda dt: ia.momentum(30.0, 0.5, scheme="explicit", dt=dt), BOWL, np.ones(1), 2000.0, COARSE),
     ],
     "exact": [
         lambda: measure(lambda dt: ia.sgd(0.1, dt=dt), lambda x: x.sum()),  # a constant gradient: no error at all
-        lambda: measure(lambda dt: ia.adam(0.1, eps=0.0, dt=dt), lambda x: 2 * x.sum(), rtol=1e-13),
+        lambda: measure(lambda dt: ia.sgd(0.7, dt=dt), lambda x: 3 * x[0] - x[1], 10 * START),
     ],
     "rounding": [
         lambda: measure(
-            lambda dt: ia.sgd(1e-11, dt=dt), lambda x: (x**4).sum(), START, dts=[2.0**-k for k in range(8)]
+            lambda dt: ia.sgd(1e-7, dt=dt), lambda x: (x**4).sum(), START, dts=[2.0**-k for k in range(8)]
         ),
-        lambda: measure(lambda dt: ia.momentum(1e-12, 0.5, dt=dt), wells, 1e3 + START, dts=DTS),
+        lambda: measure(lambda dt: ia.momentum(2e-13, 0.5, dt=dt), dts=[2.0**-k for k in range(8)]),
     ],
     "solver": [
         lambda: measure(lambda dt: ia.sgd(0.5, dt=dt), rtol=1e-2, atol=1e-2),
@@ -58,8 +58,8 @@ VIOLATIONS = {
         lambda: measure(lambda dt: ia.adagrad(0.05, 0.0, eps=1e-12, dt=dt)),
     ],
     "coarse": [
-        lambda: measure(lambda dt: ia.momentum(3.0, 0.9, scheme="explicit", dt=dt), time=64.0, dts=[1, 0.5, 0.25, 0.125]),
-        lambda: measure(lambda dt: ia.sgd(1.9, dt=dt), ia.quadratic([[1.0]]), np.ones(1), 8.0, [1, 1 / 2, 1 / 4, 1 / 8]),
+        lambda: measure(lambda dt: ia.momentum(3.0, 0.9, scheme="explicit", dt=dt), time=64.0, dts=COARSE),
+        lambda: measure(lambda dt: ia.sgd(1.9, dt=dt), BOWL, np.ones(1), 8.0, COARSE),
     ],
     "too few": [lambda: measure(lambda dt: ia.sgd(0.1, dt=dt), dts=[1 / 4, 1 / 8, 1 / 16])],
     "unclear": [
@@ -99,7 +99,7 @@ def clean(seed):
         lambda dt: ia.momentum(a, b, scheme="explicit", dt=dt),
         lambda dt: ia.sgd(a * (1 - b), b, dt=dt),
         lambda dt: ia.adam(0.1 * a, dt=dt),
-        lambda dt: ia.adagrad(0.3 * a, dt=dt),
+        lambda dt: ia.adagrad(0.3 * a, 10.0, dt=dt),
         lambda dt: ia.rmsprop(0.1 * a, b, initial_scale=1.0, dt=dt),
         lambda dt: ia.adamw(0.1 * a, weight_decay=0.1, dt=dt),
     ][seed % 8]

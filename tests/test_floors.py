@@ -24,7 +24,7 @@ FLOORS = [
         "methods",
     ],
     # machinery
-    ["quadratic", "smooth", "interpolate", "iterate", "integrate", "limit", "modified", "stability"],
+    ["quadratic", "smooth", "interpolate", "iterate", "integrate", "limit", "modified", "stability", "noise"],
     # runs
     ["compare", "train"],
     # faces

@@ -36,6 +36,7 @@ from inercia.methods import (
 )
 from inercia.modified import modified, modified_loss
 from inercia.network import Layer, Network, backprop, mlp
+from inercia.noise import Diffusion, diffuse
 from inercia.path import Path, Solve
 from inercia.quadratic import exact_flow, exact_iterates, quadratic
 from inercia.read import FileError, read, read_idx
@@ -53,6 +54,7 @@ __all__ = [
     "AdagradState",
     "AdamState",
     "Dataset",
+    "Diffusion",
     "Equation",
     "Family",
     "FileError",
@@ -86,6 +88,7 @@ __all__ = [
     "adamw",
     "backprop",
     "best_heavy_ball",
+    "diffuse",
     "digits",
     "energy",
     "exact_flow",

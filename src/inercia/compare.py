@@ -6,10 +6,12 @@ energy     E = |theta'|^2 / 2 + a (1-b) f   along a momentum path, theta' = -a m
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from inercia import check, tree
 from inercia.integrate import integrate
@@ -150,6 +152,8 @@ def order(
     def solve(dt: float, begun: Path, rtol: float, atol: float) -> Path:
         own, theta, s = (flow, params, begun.state) if flows is None else flows(dt)
         own = family(dt) if own is None else own
+        if state is None and own is flow and isinstance(own, optax.GradientTransformation):
+            s = None  # another method starts from a state of its own
         return integrate(own, loss, theta, begun.times, solver=solver, rtol=rtol, atol=atol, state=s)
 
     gaps, floors, errors, away, reference = [], [], [], [], None
@@ -168,7 +172,8 @@ def order(
         errors.append(error)
         size = max(np.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(path.params))
         floors.append(8 * np.finfo(float).eps * size * np.sqrt(count))
-    layer = _layer(family(float(steps_of[-1])), loss, params, time, state) if flow is None and flows is None else 1.0
+    own = family(float(steps_of[-1])) if flow is None and flows is None else None
+    layer = partial(_layer, own, loss, params, time, state)
     return _judge(steps_of, *(np.array(x) for x in (gaps, floors, errors, away)), layer)
 
 
@@ -180,7 +185,7 @@ def _doubt(kind: str, *values: Any) -> tuple[str, str]:
 
 
 def _judge(
-    dts: np.ndarray, gaps: np.ndarray, floors: np.ndarray, errors: np.ndarray, away: np.ndarray, layer: float
+    dts: np.ndarray, gaps: np.ndarray, floors: np.ndarray, errors: np.ndarray, away: np.ndarray, layer: Any
 ) -> Order:
     if (gaps <= floors).all():
         return Order(dts, gaps, *_NO_SLOPE, *_doubt("exact"))
@@ -199,7 +204,7 @@ def _judge(
     nearest = round(2 * slope) / 2
     # Certain: the slope is near a half-integer, the finest halvings agree with it, and it is not zero.
     settled = nearest > 0 and abs(slope - nearest) <= 0.1 and abs(local[-1] - nearest) <= 0.15 and half <= 0.3
-    if layer > _LAYER and nearest < 1:
+    if slope < 0.9 and layer() > _LAYER:
         return Order(*measured, *_doubt("cold start", slope))
     if len(dts) < 4:
         return Order(*measured, *_doubt("too few", slope, len(dts)))

@@ -92,7 +92,13 @@ def integrate(
         _check_memory(solver, z0.size)
         if hasattr(flow, "check"):
             flow.check(theta, start)
-        if not np.isfinite(_field(flow, loss, theta, start, z0)).all():
+        first = _field(flow, loss, theta, start, z0)
+        if first.shape != z0.shape:
+            raise ValueError(
+                f"the flow must return trees like params and state, {z0.size} numbers, but it returns {first.size}: "
+                "is the state another method's?"
+            )
+        if not np.isfinite(first).all():
             raise ValueError("the flow must be finite at the start, but it is not: check params, state and loss there.")
 
         def rate(t, z):
