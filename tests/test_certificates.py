@@ -39,7 +39,7 @@ VIOLATIONS = {
     ],
     "rounding": [
         lambda: measure(
-            lambda dt: ia.sgd(1e-7, dt=dt), lambda x: (x**4).sum(), START, dts=[2.0**-k for k in range(8)]
+            lambda dt: ia.sgd(1e-8, dt=dt), lambda x: (x**4).sum(), START, dts=[2.0**-k for k in range(8)]
         ),
         lambda: measure(lambda dt: ia.momentum(2e-13, 0.5, dt=dt), dts=[2.0**-k for k in range(8)]),
     ],

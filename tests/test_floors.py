@@ -24,7 +24,18 @@ FLOORS = [
         "methods",
     ],
     # machinery
-    ["quadratic", "smooth", "interpolate", "iterate", "integrate", "limit", "modified", "stability", "noise"],
+    [
+        "convert",
+        "quadratic",
+        "smooth",
+        "interpolate",
+        "iterate",
+        "integrate",
+        "limit",
+        "modified",
+        "stability",
+        "noise",
+    ],
     # runs
     ["compare", "train"],
     # faces

@@ -17,7 +17,7 @@ def test_the_example_runs(capsys):
 
 
 def test_every_method_is_in_the_table():
-    assert all(f"| `{name}(a" in README for name in ia.METHODS)
+    assert all(f"`{name}(a" in README for name in ia.METHODS)
 
 
 def test_every_public_name_exists():

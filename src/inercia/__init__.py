@@ -4,6 +4,7 @@ from importlib.metadata import version
 
 from inercia.check import InerciaWarning
 from inercia.compare import Gap, Order, energy, gap, order
+from inercia.convert import Momentum, convert
 from inercia.data import Dataset, Split, digits, split, standardise, teacher
 from inercia.integrate import IntegrationError, integrate
 from inercia.interpolate import Interpolated, interpolated
@@ -66,6 +67,7 @@ __all__ = [
     "Layer",
     "LionState",
     "Method",
+    "Momentum",
     "MomentumState",
     "NesterovState",
     "Network",
@@ -88,6 +90,7 @@ __all__ = [
     "adamw",
     "backprop",
     "best_heavy_ball",
+    "convert",
     "diffuse",
     "digits",
     "energy",
