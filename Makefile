@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types doctest format clean
+.PHONY: demo test peers lint types doctest format clean
 
 demo: .venv/runtime
 	$(BIN)/inercia demo
 
 test: .venv/dev
 	$(BIN)/pytest
+
+# PyTorch, which some tests compare with when it is there (a large download).
+peers: .venv/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,peers]'
 
 lint: .venv/dev
 	$(BIN)/ruff check .

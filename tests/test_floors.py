@@ -24,18 +24,8 @@ FLOORS = [
         "methods",
     ],
     # machinery
-    [
-        "convert",
-        "quadratic",
-        "smooth",
-        "interpolate",
-        "iterate",
-        "integrate",
-        "limit",
-        "modified",
-        "stability",
-        "noise",
-    ],
+    ["convert", "quadratic", "smooth", "interpolate", "iterate", "integrate"],
+    ["limit", "modified", "stability", "noise"],
     # runs
     ["compare", "train"],
     # faces

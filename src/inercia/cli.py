@@ -30,7 +30,10 @@ from inercia.read import read
 from inercia.risk import accuracy, risk
 from inercia.train import train as run_train
 
-_RATES = {"sgd": 0.1, "momentum": 0.1, "adam": 2e-3}  # for training; the 2-D problems bring their own
+_RATES = {  # for training; the 2-D problems bring their own
+    "sgd": 0.1, "momentum": 0.1, "nesterov": 0.02, "rmsprop": 1e-3, "adagrad": 0.05, "adam": 2e-3, "adamw": 2e-3,
+    "nadam": 2e-3, "lion": 3e-4, "sign_sgd": 3e-4,
+}  # fmt: skip
 
 
 class FailedError(Exception):
@@ -68,14 +71,14 @@ def train(
     """Train a fully connected network on the bundled digits or on your own table.
 
     Args:
-        method: sgd, momentum or adam.
+        method: sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw, nadam, lion or sign_sgd.
         data: A .csv, .npz (arrays x and y) or IDX file; the bundled digits when left out.
         labels: The IDX file of the labels, when data is IDX.
         target: CSV column to predict, by name or number; the last by default.
         task: Classification when the target is written in whole numbers, else regression, unless said here.
         hidden: Widths of the hidden layers.
         activation: tanh, relu, sigmoid, gelu, swish, softplus, sin or identity.
-        learning_rate: Step size; 0.1 for sgd and momentum, 0.002 for adam by default.
+        learning_rate: Step size; by default one that suits the method on the digits.
         beta: Decay of momentum's average, 0.9 by default.
         scheme: Momentum's order: semi-implicit (new average) or explicit (the lecture's old one).
         epochs: Passes over the training rows.
@@ -99,7 +102,7 @@ def train(
     network = mlp([x.shape[1], *hidden, outputs], activation)
     loss = risk(network, "cross-entropy" if classify else "squared")
     score = accuracy(network) if classify else loss
-    chosen = _method(method, _RATES.get(method, 0.1) if learning_rate is None else learning_rate, beta, scheme)
+    chosen = _method(method, _RATES.get(method, 1.0) if learning_rate is None else learning_rate, beta, scheme)
     full = sampler == "full"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", check.InerciaWarning)  # told below, as the failure that it is
@@ -137,7 +140,7 @@ def compare(
     """Lay a method's iterates and its flow side by side; write both paths as NPZ and CSV, and a figure.
 
     Args:
-        method: sgd, momentum or adam.
+        method: sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw, nadam, lion or sign_sgd.
         problem: ravine, wells or valley (two parameters), or digits (a 64-32-10 network).
         steps: Number of updates.
         learning_rate: Step size; the problem's own by default.
@@ -187,7 +190,7 @@ def order_(
     """Measure how fast a method's iterates approach its flow as the step is refined.
 
     Args:
-        method: sgd, momentum or adam.
+        method: sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw, nadam, lion or sign_sgd.
         problem: ravine, wells or valley (two parameters), or digits (a 64-32-10 network).
         time: Length of the comparison, in iterations.
         dts: At least three steps, the largest a multiple of the others.
@@ -222,7 +225,7 @@ def _method(name: str, learning_rate: float, beta: float | None, scheme: str | N
 def _problem(name: str, method: str) -> tuple[Any, Any, float]:
     check.one_of("problem", name, [*PROBLEMS, "digits"])
     if name == "digits":
-        return *digits_loss(), _RATES.get(method, 0.1)
+        return *digits_loss(), _RATES.get(method, 1.0)
     problem = PROBLEMS[name]
     return problem.loss, problem.start, problem.learning_rate
 
@@ -238,7 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
             "the iterates are from the differential equation they follow.",
             args=arguments,
         )
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"inercia: {error}", file=sys.stderr)
         sys.exit(2)
     except (FailedError, IntegrationError) as error:

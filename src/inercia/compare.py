@@ -146,8 +146,7 @@ def order(
 
     rough = kinks(family(float(steps_of[0])), tree.at_least_float(params))
     if rough:
-        nothing = np.full(len(steps_of), np.nan)
-        return Order(steps_of, nothing, *_NO_SLOPE, *_doubt("not smooth", ", ".join(rough)))
+        return _without_slope(steps_of, np.full(len(steps_of), np.nan), "not smooth", ", ".join(rough))
 
     def solve(dt: float, begun: Path, rtol: float, atol: float) -> Path:
         own, theta, s = (flow, params, begun.state) if flows is None else flows(dt)
@@ -161,7 +160,7 @@ def order(
         begun = state(float(dt)) if callable(state) else state
         path = iterate(family(float(dt)), loss, params, count, every=count // points, state=begun)
         if path.diverged is not None:
-            return Order(steps_of, np.array(gaps), *_NO_SLOPE, *_doubt("unstable", dt))
+            return _without_slope(steps_of, np.array(gaps), "unstable", dt)
         if reference is None or flows is not None:
             start = Path(path.times, params, tree.row(path.state, 0), path.loss)
             reference = solve(float(dt), start, rtol, atol)
@@ -177,7 +176,9 @@ def order(
     return _judge(steps_of, *(np.array(x) for x in (gaps, floors, errors, away)), layer)
 
 
-_NO_SLOPE = (float("nan"), (float("nan"), float("nan")))
+def _without_slope(dts: np.ndarray, gaps: np.ndarray, kind: str, *values: Any) -> Order:
+    nan = float("nan")
+    return Order(dts, gaps, nan, (nan, nan), *_doubt(kind, *values))
 
 
 def _doubt(kind: str, *values: Any) -> tuple[str, str]:
@@ -188,9 +189,9 @@ def _judge(
     dts: np.ndarray, gaps: np.ndarray, floors: np.ndarray, errors: np.ndarray, away: np.ndarray, layer: Any
 ) -> Order:
     if (gaps <= floors).all():
-        return Order(dts, gaps, *_NO_SLOPE, *_doubt("exact"))
+        return _without_slope(dts, gaps, "exact")
     if (gaps <= floors).any():
-        return Order(dts, gaps, *_NO_SLOPE, *_doubt("rounding", dts[np.argmax(gaps <= floors)]))
+        return _without_slope(dts, gaps, "rounding", dts[np.argmax(gaps <= floors)])
     from scipy.stats import linregress, t  # noqa: PLC0415  loaded when used
 
     fit: Any = linregress(np.log(dts), np.log(gaps))

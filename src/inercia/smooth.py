@@ -27,11 +27,11 @@ def kinks(transformation: optax.GradientTransformation, params: Params, state: S
         >>> kinks(optax.adam(0.1), jnp.ones(2)), kinks(optax.lion(0.1), jnp.ones(2))
         ([], ['sign'])
     """
-    state = transformation.init(params) if state is None else state
+    fixed: Any = transformation.init(params) if state is None else state
     update = optax.with_extra_args_support(transformation).update
 
     def of_grads(grads: Params) -> Params:
-        return update(grads, state, params)[0]
+        return update(grads, fixed, params)[0]
 
     closed = jax.make_jaxpr(of_grads)(jax.tree.map(jnp.ones_like, params))
     found: set[str] = set()
