@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import inercia as ia
-from inercia.compare import DOUBTS
+from inercia.order import DOUBTS
 from inercia.problems import PROBLEMS, wells
 
 START = PROBLEMS["wells"].start

@@ -27,7 +27,7 @@ FLOORS = [
     ["convert", "quadratic", "smooth", "interpolate", "iterate", "integrate"],
     ["limit", "modified", "stability", "noise"],
     # runs
-    ["compare", "train"],
+    ["compare", "order", "train"],
     # faces
     ["plot", "demo", "cli"],
 ]

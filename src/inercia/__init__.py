@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from inercia.check import InerciaWarning
-from inercia.compare import Gap, Order, energy, gap, order
+from inercia.compare import Gap, energy, gap
 from inercia.convert import Momentum, convert
 from inercia.data import Dataset, Split, digits, split, standardise, teacher
 from inercia.integrate import IntegrationError, integrate
@@ -38,6 +38,7 @@ from inercia.methods import (
 from inercia.modified import modified, modified_loss
 from inercia.network import Layer, Network, backprop, mlp
 from inercia.noise import Diffusion, diffuse
+from inercia.order import Order, order
 from inercia.path import Path, Solve
 from inercia.quadratic import exact_flow, exact_iterates, quadratic
 from inercia.read import FileError, read, read_idx

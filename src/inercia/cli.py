@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from inercia import check
-from inercia.compare import gap, order
+from inercia.compare import gap
 from inercia.data import digits, split, standardise
 from inercia.demo import demo as run_demo
 from inercia.demo import digits_loss, save
@@ -22,6 +22,7 @@ from inercia.iterate import iterate
 from inercia.method import Method
 from inercia.methods import METHODS
 from inercia.network import mlp
+from inercia.order import order
 from inercia.plot import gaps as plot_gaps
 from inercia.plot import orders as plot_orders
 from inercia.plot import paths as plot_paths

@@ -12,12 +12,13 @@ import numpy as np
 import optax
 
 from inercia import methods, plot
-from inercia.compare import Order, gap, order
+from inercia.compare import gap
 from inercia.data import digits
 from inercia.integrate import integrate
 from inercia.iterate import iterate
 from inercia.method import Params
 from inercia.network import Network, mlp
+from inercia.order import Order, order
 from inercia.path import Path
 from inercia.problems import PROBLEMS
 from inercia.risk import accuracy, risk

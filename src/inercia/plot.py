@@ -16,7 +16,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from inercia import check
-from inercia.compare import Gap, Order
+from inercia.compare import Gap
+from inercia.order import Order
 from inercia.path import Path
 from inercia.quadratic import exact_flow
 from inercia.train import History
