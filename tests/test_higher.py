@@ -65,7 +65,9 @@ def test_more_iterates_serve_a_fixed_beta():
         flow = ia.integrate(ia.interpolated(method, wells, n), wells, START, path.times, state=method.init(START))
         return ia.gap(path, flow).distance.max()
 
-    assert miss(8) < 1e-6 < 1e-2 * miss(2) < 1e-3 * miss(1)
+    assert miss(2) > 1e-3
+    assert miss(6) < 1e-5
+    assert miss(10) < 1e-7
 
 
 def test_any_optax_transformation_has_a_flow():
@@ -231,6 +233,7 @@ def test_adam_at_fixed_betas():
         (lambda: ia.limit(ia.sgd(0.1), wells, order=3), "order must be 1 or 2"),
         (lambda: ia.limit(ia.sgd(0.1), wells, memory=1), "memory must be at least 2"),
         (lambda: ia.interpolated(ia.sgd(0.1), wells, 0), "order must be at least 1"),
+        (lambda: ia.interpolated(ia.sgd(0.1), wells, 40), "order must be at most 16, .* lose more to rounding"),
     ],
 )
 def test_bad_input(call, message):

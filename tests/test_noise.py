@@ -109,6 +109,32 @@ def test_partition_noise_has_the_exact_covariance():
     np.testing.assert_allclose(moved.mean(axis=0), -g.mean(axis=0) * h, atol=4 * np.sqrt(sigma.max() * h / 20_000))
 
 
+def test_moments_of_the_averages():
+    """E[m_k] = (1 - b^k) E[g] and Var(m-hat_k) = s^2 (1-b)/(1+b) (1+b^k)/(1-b^k): averages under noise."""
+    b, n, steps, mean, s = 0.9, 100_000, 60, 0.7, 1.3
+    m, rng = np.zeros(n), np.random.default_rng(0)
+    for k in range(1, steps + 1):
+        m = b * m + (1 - b) * (mean + s * rng.normal(size=n))
+        if k in (1, 5, 60):
+            expected = s**2 * (1 - b) / (1 + b) * (1 + b**k) / (1 - b**k)
+            corrected = m / (1 - b**k)
+            assert abs(m.mean() - (1 - b**k) * mean) < 3 * m.std() / np.sqrt(n)
+            assert abs(corrected.var() - expected) < 3 * expected * np.sqrt(2 / n)
+
+
+def test_adam_under_pure_noise_has_not_unit_variance():
+    """The moments of our own Adam: m-hat / sqrt(v-hat) has variance near (1-b1)/(1+b1) = 0.0526, not 1."""
+    method = ia.adam(1.0)
+    draws = jax.random.normal(jax.random.key(0), (3000, 4000))
+
+    def step(state, g):
+        update, state = method.update(g, state)
+        return state, update
+
+    _, updates = jax.jit(lambda g: jax.lax.scan(step, method.init(g[0]), g))(draws)
+    assert float(updates[-1].var()) == pytest.approx(0.1 / 1.9, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

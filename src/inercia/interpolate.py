@@ -26,6 +26,8 @@ from inercia.smooth import require_smooth
 
 #: The differences Delta^n whose growth measures the convergence of the series.
 _DIFFERENCES = (4, 10)
+#: Highest order: Delta^n of float64 iterates carries 2^n roundings.
+_MOST = 16
 
 
 class Interpolated:
@@ -113,8 +115,8 @@ def interpolated(transformation: optax.GradientTransformation, loss: Callable, o
         Interpolated: a flow for `integrate(flow, loss, params, times, state=...)`.
 
     Raises:
-        ValueError: an order below 1; from `integrate`, an update that is not smooth, or steps too large for the
-            series to converge.
+        ValueError: an order below 1 or above 16; from `integrate`, an update that is not smooth, or steps too large
+            for the series to converge.
 
     Example:
         >>> import inercia, jax.numpy as jnp, optax
@@ -126,6 +128,11 @@ def interpolated(transformation: optax.GradientTransformation, loss: Callable, o
         True
     """
     check.whole("order", order)
+    if order > _MOST:
+        raise ValueError(
+            f"order must be at most {_MOST}, because differences of more iterates lose more to rounding than they "
+            f"gain, but it is {order}."
+        )
     return Interpolated(transformation, loss, order)
 
 
