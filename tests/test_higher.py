@@ -20,7 +20,7 @@ def halvings(first, n=4):
 
 OPTAX = {
     "adam": lambda dt: optax.adam(0.05 * dt, b1=1 - 0.1 * dt, b2=1 - 0.05 * dt),
-    "nadam": lambda dt: optax.nadam(0.05 * dt, b1=1 - 0.1 * dt, b2=1 - 0.05 * dt),
+    "nadam": lambda dt: optax.nadam(0.2 * dt, b1=1 - 0.1 * dt, b2=1 - 0.05 * dt),
     "rmsprop": lambda dt: optax.rmsprop(0.05 * dt, decay=1 - 0.1 * dt),
     "nesterov": lambda dt: optax.sgd(0.05 * dt**2, momentum=1 - 0.2 * dt, nesterov=True),
     "gd": lambda dt: optax.sgd(0.2 * dt),
@@ -45,7 +45,7 @@ def warm(transformation, dt):
 @pytest.mark.parametrize("name", OPTAX)
 def test_interpolated_orders(name, n):
     family = OPTAX[name]
-    first = 1 / 8 if n < 4 else 1 / 4 if name in ("nesterov", "nadam") else 1 / 2
+    first = 1 / 8 if n < 4 else {"nesterov": 1 / 4, "nadam": 1 / 8}.get(name, 1 / 2)
     with jax.enable_x64(True):
         states = {dt: warm(family(dt), dt) for dt in halvings(first)}
 

@@ -1,7 +1,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import inercia as ia
@@ -75,9 +74,13 @@ def test_complex_params():
     np.testing.assert_allclose(flow.params, [0, target * (1 - np.exp(-1))], atol=1e-8)
 
 
-def test_optax_transformations_have_no_flow_yet():
-    with pytest.raises(TypeError, match="method must have a flow"):
-        ia.integrate(optax.adam(0.1), stiff, np.ones(2), [0.0, 1.0])
+def test_what_has_no_flow():
+    with pytest.raises(TypeError, match="method must be an optimizer or a flow, but it is int"):
+        ia.integrate(3, wells, np.ones(2), [0.0, 1.0])
+    with pytest.raises(
+        ValueError, match="the flow must return trees like params and state, 5 numbers, but it returns 3"
+    ):
+        ia.integrate(ia.sgd(0.1), wells, np.ones(2), [0.0, 1.0], state=ia.momentum(0.1).init(np.ones(2)))
 
 
 def test_gradient_is_the_only_cost():

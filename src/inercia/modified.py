@@ -20,6 +20,7 @@ Sources: Barrett & Dherin 2021 (GD); Ghosh et al. 2023 (momentum); Cattaneo, Klu
 Lubich & Wanner, Geometric Numerical Integration, ch. IX.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -178,7 +179,7 @@ def _near_identity(method: Method, loss: Callable, sign: float) -> Equation:
 
 def _staggered(method: Method, loss: Callable) -> Equation:
     a, dt = method.hyper["learning_rate"], method.dt
-    rate = -jnp.log(refine(method.hyper["beta"], dt)) / dt
+    rate = -math.log(refine(method.hyper["beta"], dt)) / dt
 
     def flow(grads, state, params):
         m_dot = jax.tree.map(lambda g, m: rate * (g - m), grads, state.m)
@@ -187,7 +188,7 @@ def _staggered(method: Method, loss: Callable) -> Equation:
     def start(params, state):
         # The iterates' m stands half a step before theta; the flow's m starts with theta.
         with jax.enable_x64(True):
-            keep = jnp.exp(-jnp.asarray(rate, float) * dt / 2)
+            keep = math.exp(-rate * dt / 2)
             g = jax.grad(loss)(jax.tree.map(lambda p: jnp.asarray(p, float), params))
             return params, state._replace(m=jax.tree.map(lambda m, g: keep * m + (1 - keep) * g, state.m, g))
 
