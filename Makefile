@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test peers lint types doctest format clean
+.PHONY: demo test figures peers lint types doctest format clean
 
 demo: .venv/runtime
 	$(BIN)/inercia demo
 
 test: .venv/dev
 	$(BIN)/pytest
+
+figures: .venv/runtime
+	for script in analysis/*.py; do $(BIN)/python $$script || exit 1; done
 
 # PyTorch, which some tests compare with when it is there (a large download).
 peers: .venv/dev

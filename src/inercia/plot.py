@@ -85,8 +85,8 @@ def gaps(ax: Axes, lines: Mapping[str, Gap], *, relative: bool = False) -> list[
     for (label, gap), colour in zip(lines.items(), _colours(len(lines)), strict=True):
         value = gap.relative if relative else gap.distance
         shown = value > 0
-        artists += ax.semilogy(gap.times[shown], value[shown], color=colour)
-        _name_end(ax, gap.times[shown], value[shown], label, colour)
+        artists += ax.semilogy(gap.times[shown], value[shown], color=colour, label=label)
+    _name_ends(ax, -1)
     ax.set(xlabel="time (iterations)", ylabel="relative distance" if relative else "distance to the flow")
     return artists
 
@@ -95,8 +95,8 @@ def orders(ax: Axes, lines: Mapping[str, Order]) -> list[Artist]:
     """Draw gap against dt, both logarithmic, each line named with its measured slope."""
     artists: list[Artist] = []
     for (label, order), colour in zip(lines.items(), _colours(len(lines)), strict=True):
-        artists += ax.loglog(order.dts, order.gaps, "o-", ms=4, color=colour)
-        _name_end(ax, order.dts[::-1], order.gaps[::-1], f"{label}: {order.slope:.2f}", colour)
+        artists += ax.loglog(order.dts, order.gaps, "o-", ms=4, color=colour, label=f"{label}: {order.slope:.2f}")
+    _name_ends(ax, 0)
     ax.set(xlabel="dt (iterations per update)", ylabel="largest distance to the flow")
     ticks = sorted({float(dt) for order in lines.values() for dt in order.dts})
     ax.set_xticks(ticks, [f"1/{round(1 / dt)}" if dt < 1 else f"{dt:g}" for dt in ticks])
@@ -143,7 +143,8 @@ def damping(ax: Axes, learning_rate: float, beta: float = 0.9, *, time: float | 
             (8, 6 if factor <= 1 else -4),
         )
     ax.axhline(0, color="0.8", lw=0.8, zorder=0)
-    ax.set(xlabel="time (iterations)", ylabel=r"$\theta(t)/\theta(0)$")
+    low, high = ax.get_ylim()
+    ax.set(xlabel="time (iterations)", ylabel=r"$\theta(t)/\theta(0)$", ylim=(low - 0.1 * (high - low), high))
     return artists
 
 
@@ -155,10 +156,16 @@ def _legend_above(ax: Axes) -> None:
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, borderaxespad=0.2)
 
 
-def _name_end(ax: Axes, x: np.ndarray, y: np.ndarray, label: str, colour: str) -> None:
-    """Write a line's name beside its last point."""
-    if len(x):
-        _name(ax, x[-1], y[-1], label, colour, (4, 0))
+def _name_ends(ax: Axes, end: int) -> None:
+    """Write each line's name beside its point `end`, from the bottom up, none closer than a line of text."""
+    ax.autoscale_view()
+    to_points = ax.transData + ax.figure.dpi_scale_trans.inverted()  # inches
+    drawn = [(np.asarray(line.get_xydata())[end], line) for line in ax.get_lines() if np.size(line.get_xydata())]
+    height, last = 10.0, -np.inf
+    for (x, y), line in sorted(drawn, key=lambda d: d[0][1]):
+        place = 72 * to_points.transform((x, y))[1]
+        last = max(place, last + height)
+        _name(ax, x, y, str(line.get_label()), str(line.get_color()), (4, last - place))
 
 
 def _name(ax: Axes, x: float, y: float, label: str, colour: str, offset: tuple[float, float]) -> None:
