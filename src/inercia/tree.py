@@ -72,8 +72,9 @@ def ravel_real(tree: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
 
 def distance(a: Any, b: Any) -> np.ndarray:
     """Return the Euclidean distance, over all leaves, between two trees of equal leading axis (time)."""
-    squares = [
-        (np.abs(np.asarray(x) - np.asarray(y)).reshape(len(x), -1) ** 2).sum(axis=1)
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    ]
-    return np.sqrt(np.sum(squares, axis=0))
+    with np.errstate(over="ignore", invalid="ignore"):  # of paths that diverge the distance is inf or nan
+        squares = [
+            (np.abs(np.asarray(x) - np.asarray(y)).reshape(len(x), -1) ** 2).sum(axis=1)
+            for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        ]
+        return np.sqrt(np.sum(squares, axis=0))
