@@ -89,6 +89,12 @@ def refine(decay: Number, dt: Number) -> Any:
     return 1 - (1 - decay) * dt
 
 
+def debiased(moment: jax.Array, limit: jax.Array, decay: Number, t: Any) -> jax.Array:
+    """Return moment / (1 - e^{-(1-b) t}), an average corrected for its start at zero; at t = 0 its `limit`."""
+    started = jnp.where(t > 0, t, 1.0)  # keeps 0/0 out of both branches
+    return jnp.where(t > 0, moment / -jnp.expm1(-(1 - decay) * started), limit)
+
+
 def like(value: Any, leaf: jax.Array) -> jax.Array:
     """Cast a hyperparameter to the real dtype of `leaf`, so that it never promotes the params or the state."""
     return jnp.asarray(value, dtype=jnp.finfo(leaf.dtype).dtype)

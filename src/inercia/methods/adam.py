@@ -30,6 +30,7 @@ from inercia.method import (
     at,
     cast_like,
     clock,
+    debiased,
     like,
     refine,
     tick,
@@ -118,13 +119,9 @@ def adam(
 
     def flow(grads: Params, state: AdamState, params: Params = None) -> tuple[Params, AdamState]:
         t, a = state.count, at(learning_rate, state.count)
-        started = jnp.where(t > 0, t, 1.0)  # keeps 0/0 out of both branches below
-
-        def corrected(moment, limit, decay):
-            return jnp.where(t > 0, moment / -jnp.expm1(-(1 - decay) * started), limit)
 
         def theta_dot(g, m, v):
-            return -a * direction(corrected(m, g, b1), corrected(v, abs_sq(g), b2))
+            return -a * direction(debiased(m, g, b1, t), debiased(v, abs_sq(g), b2, t))
 
         mu_dot = map_grads(lambda g, m: (1 - b1) * (g - m), grads, state.mu)
         nu_dot = map_grads(lambda g, v: (1 - b2) * (abs_sq(g) - v), grads, state.nu)

@@ -27,6 +27,7 @@ from inercia.method import (
     at,
     cast_like,
     clock,
+    debiased,
     like,
     refine,
     tick,
@@ -124,9 +125,7 @@ def rmsprop(
         t, a = state.count, at(learning_rate, state.count)
 
         def corrected(moment, limit):
-            if not bias_correction:
-                return moment
-            return jnp.where(t > 0, moment / -jnp.expm1(-(1 - decay) * jnp.where(t > 0, t, 1.0)), limit)
+            return debiased(moment, limit, decay, t) if bias_correction else moment
 
         def step(g, v, m):
             m = None if m is None else corrected(m, g)
