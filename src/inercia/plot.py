@@ -99,6 +99,7 @@ def orders(ax: Axes, lines: Mapping[str, Order]) -> list[Artist]:
     _name_ends(ax, 0)
     ax.set(xlabel="dt (iterations per update)", ylabel="largest distance to the flow")
     ticks = sorted({float(dt) for order in lines.values() for dt in order.dts})
+    ticks = ticks[:: -(-len(ticks) // 5)]  # the labels have room for five
     ax.set_xticks(ticks, [f"1/{round(1 / dt)}" if dt < 1 else f"{dt:g}" for dt in ticks])
     ax.minorticks_off()
     return artists

@@ -1,0 +1,240 @@
+"""Gradients by differences against gradients by differentiation.
+
+    error      forward, central and complex-step differences of a network's risk against h: the V-curve, whose lowest
+               points lie near eps^(1/2) and eps^(1/3); the complex step has no rounding branch
+    cost       a gradient of P = 10..10^5 parameters in forward passes: P + 1 and 2P by differences, a constant by
+               reverse mode, hand-written or automatic
+    graph      the derivation graph of a small network, read from its jaxpr
+
+Run alone: `python analysis/gradients.py --help`.
+"""
+
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax.flatten_util import ravel_pytree
+
+import inercia as ia
+from inercia import plot
+from inercia.demo import save
+
+
+def error(out: Path, seed: int) -> None:
+    """Draw the error of a directional derivative against h."""
+    with jax.enable_x64(True):
+        network = ia.mlp([64, 16, 10])
+        data, _ = ia.digits()
+        batch = (jnp.asarray(data.x[:256], float), jax.nn.one_hot(data.y[:256], 10, dtype=float))
+        of_params, of_direction = jax.random.split(jax.random.key(seed))
+        theta, rebuild = ravel_pytree(network.init(of_params))
+        u = jax.random.normal(of_direction, theta.shape)
+        u /= jnp.linalg.norm(u)
+
+        def f(z):
+            return ia.risk(network, lambda p, y: ((p - y) ** 2).sum(axis=-1) / 2)(rebuild_like(rebuild, z), batch)
+
+        exact = float(jax.jit(jax.jvp, static_argnums=0)(f, (theta,), (u,))[1])
+        hs = 10.0 ** np.arange(-20, 0.01, 0.5)
+        values = {
+            "forward": lambda h: (f(theta + h * u) - f(theta)) / h,
+            "central": lambda h: (f(theta + h * u) - f(theta - h * u)) / (2 * h),
+            "complex step": lambda h: f(theta + 1j * h * u).imag / h,
+        }
+        errors = {
+            name: abs(np.asarray(jax.jit(lambda hs, d=difference: jax.lax.map(d, hs))(hs)) - exact) / abs(exact)
+            for name, difference in values.items()
+        }
+    orders = {"forward": 1, "central": 2, "complex step": 2}
+    lowest = {name: (hs[e.argmin()], e.min()) for name, e in errors.items()}
+    for name, e in errors.items():
+        window = (hs >= (1e-5 if name == "forward" else 1e-3)) & (hs <= (1e-3 if name == "forward" else 1e-1))
+        slope = np.polyfit(np.log(hs[window]), np.log(e[window]), 1)[0]
+        print(f"{name}: truncation slope {slope:.2f}, lowest error {lowest[name][1]:.0e} at h = {lowest[name][0]:.0e}")
+        assert abs(slope - orders[name]) < 0.1
+    eps = np.finfo(float).eps
+    assert abs(np.log10(lowest["forward"][0] / eps ** (1 / 2))) < 1.5
+    assert abs(np.log10(lowest["central"][0] / eps ** (1 / 3))) < 1.5
+    assert errors["complex step"][hs < 1e-8].max() < 1e-13
+
+    def draw(ax):
+        for e, colour in zip(errors.values(), plot.COLOURS, strict=False):
+            ax.loglog(hs, np.maximum(e, 1e-17), "o-", ms=2.5, lw=1, color=colour)
+        ax.text(1e-6, 2e-3, "forward", color=plot.COLOURS[0], ha="right")
+        ax.text(2e-10, 1e-7, "central", color=plot.COLOURS[1], ha="right")
+        ax.text(1e-19, 3e-13, "complex step", color=plot.COLOURS[2])
+        ax.set(xlabel="$h$", ylabel="relative error", ylim=(1e-17, 10))
+
+    print(save(draw, out / "gradients_error.png"))
+
+
+def rebuild_like(rebuild, z):
+    """Unravel real or complex z into the network's layers."""
+    if not jnp.iscomplexobj(z):
+        return rebuild(z)
+    return jax.tree.map(lambda re, im: re + 1j * im, rebuild(z.real), rebuild(z.imag))
+
+
+NAMES = ("forward differences", "central differences", "jax.grad", "backprop by hand")
+
+
+def cost(out: Path, seed: int, fast: bool) -> None:
+    """Time a whole gradient, in forward passes, against the number of parameters, and check it."""
+    widths = [[8, 1, 1], [64, 8, 10], [64, 64, 10], [64, 256, 10], [64, 1400, 10]][: 3 if fast else None]
+    counts, ratios = [], {name: [] for name in NAMES}
+    for layers in widths:
+        P, one, taken, errors = gradient_of(ia.mlp(layers), layers[0], seed, 3 if fast else 20)
+        counts.append(P)
+        for name, t in taken.items():
+            ratios[name].append(t / one)
+        print(f"P = {P}: forward pass {1e6 * one:.0f} us; a gradient, in forward passes: "
+              + ", ".join(f"{name} {values[-1]:.1f}" for name, values in ratios.items()) + "; errors: "
+              + ", ".join(f"{name} {e:.0e}" for name, e in errors.items()))  # fmt: skip
+        assert errors["forward differences"] < 1e-4
+        assert errors["central differences"] < 1e-7
+        assert errors["backprop by hand"] < 1e-12
+    for name in NAMES[2:]:
+        assert max(ratios[name]) < 12  # a constant, whatever P
+
+    def draw(ax):
+        for (name, values), colour in zip(ratios.items(), plot.COLOURS, strict=False):
+            ax.loglog(counts, values, "o-", ms=3.5, color=colour, label=name)
+        ax.set(xlabel="parameters $P$", ylabel="cost of a gradient\n(forward passes)")
+        ax.legend(loc="upper left")
+
+    print(save(draw, out / "gradients_cost.png"))
+
+
+def gradient_of(network: ia.Network, inputs: int, seed: int, many: int) -> tuple[int, float, dict, dict]:
+    """Return P, the seconds of a forward pass and of each gradient, and the errors of three of them."""
+    with jax.enable_x64(True):
+        x = jax.random.normal(jax.random.key(seed + 1), (256, inputs))
+        params = network.init(jax.random.key(seed))
+        y = jnp.sin(network.apply(params, x) + 1)
+        theta, rebuild = ravel_pytree(params)
+        # All coordinates cost the same, so at most 64 of them are differenced, in one compiled loop.
+        some = jnp.asarray(np.random.default_rng(seed).permutation(theta.size)[:64])
+
+        def f(z):
+            return ia.risk(network)(rebuild(z), (x, y))
+
+        def by_hand(z):
+            return ravel_pytree(ia.backprop(rebuild(z), x, lambda p: (p - y) / len(x)))[0]
+
+        def forward(z, h=1e-8):
+            base = f(z)
+            return jax.lax.map(lambda i: (f(z.at[i].add(h)) - base) / h, some)
+
+        def central(z, h=6e-6):
+            return jax.lax.map(lambda i: (f(z.at[i].add(h)) - f(z.at[i].add(-h))) / (2 * h), some)
+
+        exact = jax.jit(jax.grad(f))(theta)
+        found = [jax.jit(forward)(theta) - exact[some], jax.jit(central)(theta) - exact[some], by_hand(theta) - exact]
+        errors = [float(abs(e).max() / abs(exact).max()) for e in found]
+        taken = [
+            seconds(forward, theta, many) * (theta.size + 1) / (len(some) + 1),
+            seconds(central, theta, many) * theta.size / len(some),
+            seconds(jax.grad(f), theta, many),
+            seconds(by_hand, theta, many),
+        ]
+        one = seconds(f, theta, many)
+    named = dict(zip((*NAMES[:2], NAMES[3]), errors, strict=True))
+    return theta.size, one, dict(zip(NAMES, taken, strict=True)), named
+
+
+def seconds(f, z, many: int) -> float:
+    """Return the median time of one call of f, many of them in one compiled loop."""
+
+    @jax.jit
+    def loop(z):
+        # Each call depends on the one before, so that none is left out.
+        def again(z, _):
+            value = f(z)
+            return z + 1e-30 * jnp.sum(value), None
+
+        return jax.lax.scan(again, z, length=many)[0]
+
+    jax.block_until_ready(loop(z))
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        jax.block_until_ready(loop(z))
+        times.append((time.perf_counter() - began) / many)
+    return float(np.median(times))
+
+
+def graph(out: Path) -> None:
+    """Draw the equations of the jaxpr of a gradient as nodes, the forward pass left and the reverse pass right."""
+
+    def loss(w1, w2, x, y):
+        return 0.5 * (w2 * jnp.tanh(w1 * x) - y) ** 2
+
+    arguments = {"$w_1$": 0.3, "$w_2$": 0.7, "$x$": 1.1, "$y$": 0.2}
+    jaxpr = jax.make_jaxpr(jax.value_and_grad(loss, (0, 1)))(*arguments.values()).jaxpr
+    where = dict(zip(jaxpr.invars, arguments, strict=True))  # variable -> node
+    labels = {name: name for name in arguments}
+    reverse, depth, edges = {}, dict.fromkeys(arguments, 0), []
+    for i, equation in enumerate(jaxpr.eqns):
+        node = f"e{i}"
+        sources = [where[v] for v in equation.invars if not hasattr(v, "val")]
+        labels[node] = {"integer_pow": "( )²", "mul": "×", "add": "+", "add_any": "+", "sub": "−", "neg": "−"}.get(
+            equation.primitive.name, equation.primitive.name
+        )
+        reverse[node] = "transpose" in str(equation.source_info.name_stack)
+        depth[node] = 1 + max((depth[s] for s in sources), default=0)
+        edges += [(s, node) for s in sources]
+        where |= dict.fromkeys(equation.outvars, node)
+    results = dict(zip(("loss", r"$\partial/\partial w_1$", r"$\partial/\partial w_2$"), jaxpr.outvars, strict=True))
+    for name, variable in results.items():
+        labels[name], reverse[name] = name, name != "loss"
+        depth[name] = depth[where[variable]] + 1
+        edges.append((where[variable], name))
+    flow = sum(not r for r in reverse.values()), sum(reverse.values())
+    print(f"graph: {flow[0]} equations forward, {flow[1]} in reverse, read from the jaxpr")
+    assert min(flow) > 2
+
+    # Layers by depth; within a layer, sorted by the mean place of what comes in, a few times over.
+    layers = [[n for n in labels if depth[n] == k] for k in range(max(depth.values()) + 1)]
+    place = {n: i - (len(layer) - 1) / 2 for layer in layers for i, n in enumerate(layer)}
+    for _ in range(8):
+        for layer in layers[1:]:
+            mean = {n: np.mean([place[s] for s, t in edges if t == n] or [place[n]]) for n in layer}
+            for i, n in enumerate(sorted(layer, key=mean.get)):
+                place[n] = 1.0 * (i - (len(layer) - 1) / 2) + 0.5 * mean[n]
+
+    def draw(ax):
+        for s, t in edges:
+            colour = plot.COLOURS[1] if reverse.get(t) else plot.COLOURS[0]
+            ax.annotate("", (depth[t], place[t]), (depth[s], place[s]), zorder=1,
+                        arrowprops={"arrowstyle": "->", "color": colour, "lw": 0.8, "shrinkA": 8, "shrinkB": 8,
+                                    "connectionstyle": "arc3,rad=0.08"})  # fmt: skip
+        for n, text in labels.items():
+            colour = "k" if n in arguments else plot.COLOURS[1] if reverse.get(n) else plot.COLOURS[0]
+            ax.text(depth[n], place[n], text, ha="center", va="center", fontsize=8, zorder=2, color=colour,
+                    bbox={"boxstyle": "round,pad=0.25", "fc": "white", "ec": colour, "lw": 0.8})  # fmt: skip
+        ax.set(xlim=(-0.7, len(layers) - 0.3), ylim=(min(place.values()) - 0.8, max(place.values()) + 0.8))
+        ax.axis("off")
+        ax.set_title("forward pass (blue) and reverse pass (orange) of $(w_2\\,\\tanh(w_1 x) - y)^2/2$")
+
+    print(save(draw, out / "gradients_graph.png", (5.5, 2.6)))
+
+
+def main(out: Path = Path("figures"), seed: int = 0, fast: bool = False) -> None:
+    """Compare differences with differentiation.
+
+    Args:
+        out: Folder for the figures.
+        seed: Of the networks, the direction and the coordinates.
+        fast: Smaller networks.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    error(out, seed)
+    cost(out, seed, fast)
+    graph(out)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
