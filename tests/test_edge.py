@@ -54,7 +54,7 @@ def test_sharpness_settles_at_the_bound(make, a):
 
 
 def test_preconditioned_sharpness_of_adam_climbs_to_its_bound():
-    """It hovers below (2+2b1)/((1-b1) a) = 38/a, because the second moment lags behind: 36.3 here."""
+    """At b1 = 0.9 it climbs to (2+2b1)/((1-b1) a) = 38/a and bursts throw it back: its mean is 36.3 here."""
     method = ia.adam(1e-3)
 
     def precondition(state):

@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import inercia as ia
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README, LEEME = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.es.md"))
 
 
 def test_the_example_runs(capsys):
@@ -14,6 +17,19 @@ def test_the_example_runs(capsys):
     out = capsys.readouterr().out
     assert float(out.split("test accuracy ")[1].split("\n")[0]) > 0.95
     assert "order 1: the gap shrinks as dt^" in out
+
+
+def test_the_spanish_example_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", LEEME, re.DOTALL)
+    exec(compile(code, "README.es.md", "exec"), {"__name__": "readme"})
+    assert float(capsys.readouterr().out.split("exactitud ")[1].split("\n")[0]) > 0.95
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.es.md", "analysis/README.md", "docs/conventions.md"])
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", (ROOT / page).read_text(encoding="utf-8"))
+    for link in map("".join, links):
+        assert link.startswith("https://") or ((ROOT / page).parent / link).exists(), link
 
 
 def test_every_method_is_in_the_table():
