@@ -71,8 +71,9 @@ def main(out: Path = Path("figures"), seed: int = 0, fast: bool = False) -> None
             ax.hist(d, 80, density=True, color=colour, alpha=0.4)
             mean, variance = r / np.sqrt(1 + r**2), (0.1 / 1.9) / (1 + r**2)
             ax.plot(x, np.exp(-((x - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance), color=colour, lw=1)
-            ax.annotate("noise alone" if r == 0 else f"$\\mu/s$ = {r:g}", (d.mean(), 0.4 / np.sqrt(variance)),
-                        xytext=(-12 if r == 1 else 0, 6), textcoords="offset points", color=colour, ha="center")  # fmt: skip
+            name, left = {0: ("noise alone", 0), 1: (r"$\mu/s$ = 1", -12), 3: (r"$\mu/s$ = 3", 0)}[int(r)]
+            ax.annotate(name, (d.mean(), 0.4 / np.sqrt(variance)), (left, 6), textcoords="offset points",
+                        color=colour, ha="center")  # fmt: skip
         ax.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="0.6", ls=":")
         ax.text(-1.2, 0.5, "unit variance", color="0.4", fontsize=8)
         ax.set(xlabel=r"$\hat m/\sqrt{\hat v}$: step / learning rate", ylabel="density")
