@@ -1,3 +1,4 @@
+import sys
 import warnings
 
 import jax
@@ -109,6 +110,15 @@ def test_mapped_over_starts():
     results = jax.vmap(lambda p: ia.train(ia.sgd(0.1), LOSS, p, TRAIN, epochs=1, batch_size=128, key=0))(starts)
     assert results.history.loss.shape == (4, 1)
     assert results.diverged.tolist() == [-1] * 4
+
+
+@pytest.mark.parametrize("watch", [False, True], ids=["bare", "evaluate"])
+def test_blocks_do_not_show(monkeypatch, watch):
+    """How many row numbers are drawn at a time changes nothing."""
+    changes = {"epochs": 3, "every": 5, "evaluate": (lambda p: p[0].b.sum()) if watch else None}
+    whole = train(ia.adam(1e-2), **changes)
+    monkeypatch.setattr(sys.modules["inercia.train"], "_BLOCK", 1300)
+    leaves_equal(whole, train(ia.adam(1e-2), **changes), rtol=1e-5, atol=1e-7)
 
 
 def test_divergence_is_reported_with_its_step():

@@ -13,7 +13,7 @@ remainder out of that epoch, and each epoch leaves out other rows.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,12 +72,30 @@ def sampler(name: str, rows: int, batch_size: int | None = None) -> Sampler:
     return _shuffle(rows, batch_size)
 
 
+def permutation(key: Any, n: int) -> Int[Array, " n"]:
+    """Draw a random order of 0..n-1, int32.
+
+    As `jax.random.permutation`, by rounds of sorting random numbers, but random bits and row share one word: sorting
+    single words is about six times faster on a CPU than sorting pairs. A round leaves rows with equal bits in their
+    order; as many rounds are made as keep the chance that any two were never parted below 1/n.
+    """
+    low = (n - 1).bit_length()
+    if low > 22:
+        return jax.random.permutation(key, n).astype(jnp.int32)
+    rounds = -(-3 * low // (32 - low))
+    row = jnp.arange(n, dtype=jnp.uint32)
+    order, mask = row, jnp.uint32(2**low - 1)
+    for bits in jax.random.bits(key, (rounds, n)):
+        order = order[jax.lax.sort((bits & ~mask) | row, is_stable=False) & mask]
+    return order.astype(jnp.int32)
+
+
 def _partition(rows: int, batch_size: int) -> Sampler:
     batches = -(-rows // batch_size)
 
     def select(key, start, steps, aligned=False):
         cut, draws = jax.random.split(key)
-        order = jax.random.permutation(cut, rows).astype(jnp.int32)
+        order = permutation(cut, rows)
         fixed = jnp.resize(order, (batches, batch_size))  # wraps around: the last batch is filled from the first
         draw = jax.vmap(lambda k: jax.random.randint(jax.random.fold_in(draws, k), (), 0, batches))
         return fixed[draw(start + jnp.arange(steps))]
@@ -89,7 +107,7 @@ def _shuffle(rows: int, batch_size: int) -> Sampler:
     batches = rows // batch_size
 
     def one_epoch(key, epoch):
-        order = jax.random.permutation(jax.random.fold_in(key, epoch), rows).astype(jnp.int32)
+        order = permutation(jax.random.fold_in(key, epoch), rows)
         return order[: batches * batch_size].reshape(batches, batch_size)
 
     def select(key, start, steps, aligned=False):

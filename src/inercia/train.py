@@ -20,8 +20,11 @@ from tqdm import tqdm
 from inercia import check
 from inercia.data import checked
 from inercia.method import Params, State
+from inercia.sampler import Sampler
 from inercia.sampler import sampler as make_sampler
 
+#: Row numbers that are drawn at a time.
+_BLOCK = 2**16
 #: Stretches into which a run with a progress bar is cut.
 _STRETCHES = 50
 
@@ -112,16 +115,16 @@ def train(
     run = partial(_stretch, method, loss, evaluate, batches.rows)
     pieces = []
     with tqdm(total=total, disable=not progress, unit="it", desc="train") as bar:
-        for start, records, length in _plan(total, every, _STRETCHES if progress else 1):
-            aligned = start % batches.epoch == 0 and (records == 1 or length % batches.epoch == 0)
+        for start, blocks, records, length in _plan(total, every, _STRETCHES if progress else 1, batches):
+            aligned = start % batches.epoch == 0 and (blocks * records == 1 or length % batches.epoch == 0)
             with warnings.catch_warnings():
                 # Where only hyperparameters are mapped, the unmapped start cannot become the mapped result.
                 warnings.filterwarnings("ignore", "Some donated buffers were not usable")
-                carry, recorded = run(records, length, aligned, carry, x, y, key, jnp.int32(start))
+                carry, recorded = run(blocks, records, length, aligned, carry, x, y, key, jnp.int32(start))
             pieces.append(recorded)
             if progress and check.known(recorded):
                 bar.set_postfix(loss=f"{float(recorded.loss[-1]):.4g}", refresh=False)
-                bar.update(records * length)
+                bar.update(blocks * records * length)
                 if int(carry[2]) >= 0:
                     break
     params, state, diverged = carry
@@ -136,38 +139,57 @@ def train(
     return Result(params, state, history, diverged)
 
 
-def _plan(total: int, every: int, stretches: int) -> list[tuple[int, int, int]]:
-    """Cut `total` iterations into calls (start, records, iterations per record)."""
+def _plan(total: int, every: int, stretches: int, batches: Sampler) -> list[tuple[int, int, int, int]]:
+    """Cut `total` iterations into calls (start, blocks, records per block, iterations per record)."""
     whole, rest = divmod(total, every)
     size = -(-whole // stretches) if whole else 1
-    calls = [(r * every, min(size, whole - r), every) for r in range(0, whole, size)]
-    return calls + ([(whole * every, 1, rest)] if rest else [])
+    most = max(1, _BLOCK // (every * batches.batch_size))
+    calls = []
+    for first in range(0, whole, size):
+        blocks, left = divmod(min(size, whole - first), most)
+        calls += [(first * every, blocks, most, every)] if blocks else []
+        calls += [((first + blocks * most) * every, 1, left, every)] if left else []
+    return calls + ([(whole * every, 1, 1, rest)] if rest else [])
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6), donate_argnums=7)
-def _stretch(method, loss, evaluate, rows, records, length, aligned, carry, x, y, key, start):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6, 7), donate_argnums=8)
+def _stretch(method, loss, evaluate, rows, blocks, records, length, aligned, carry, x, y, key, start):
     gradient = jax.value_and_grad(loss)
     update = optax.with_extra_args_support(method).update
 
-    def step(carry, numbered):
-        params, state, diverged = carry
-        k, selected = numbered
+    def step(carry, selected):
+        params, state = carry
         batch = (x, y) if selected is None else (x[selected], y[selected])
         value, grads = gradient(params, batch)
         grads = jax.tree.map(jnp.conj, grads)  # the direction of ascent of complex params
         updates, state = update(grads, state, params, value=value, grad=grads, value_fn=lambda p: loss(p, batch))
-        diverged = jnp.where((diverged < 0) & ~jnp.isfinite(value), k, diverged)
-        return (optax.apply_updates(params, updates), state, diverged), value
+        return (optax.apply_updates(params, updates), state), value
 
-    def record(carry, first):
-        selected = None if rows is None else rows(key, first, length, aligned)
-        numbers = first + jnp.arange(length, dtype=jnp.int32)
-        carry, losses = jax.lax.scan(step, carry, (numbers, selected))
-        measured = None if evaluate is None else evaluate(carry[0])
-        return carry, History(first + length, losses.mean(), measured)
+    def record(carry, selected):
+        carry, losses = jax.lax.scan(step, carry, selected, length)
+        return carry, (losses, evaluate(carry[0]))
 
-    starts = start + length * jnp.arange(records, dtype=jnp.int32)
-    (params, state, diverged), history = jax.lax.scan(record, carry, starts)
-    finite = jnp.all(jnp.array([jnp.isfinite(p).all() for p in jax.tree.leaves(params)]))
-    end = start + records * length - 1  # an update that broke the params after a finite loss
-    return (params, state, jnp.where((diverged < 0) & ~finite, end, diverged)), history
+    def block(carry, first):
+        selected = None
+        if rows is not None:  # drawn for the whole block at once: many small draws would cost more than the steps
+            selected = rows(key, first, records * length, aligned)
+        if evaluate is None:  # nothing happens between records: one loop is faster than a loop of loops
+            carry, losses = jax.lax.scan(step, carry, selected, records * length)
+            return carry, (losses, None)
+        if selected is not None:
+            selected = selected.reshape(records, length, -1)
+        return jax.lax.scan(record, carry, selected, records)
+
+    *carry, diverged = carry
+    firsts = start + records * length * jnp.arange(blocks, dtype=jnp.int32)
+    (params, state), (losses, measured) = jax.lax.scan(block, tuple(carry), firsts)
+    losses = losses.reshape(blocks * records, length)
+    measured = jax.tree.map(lambda leaf: leaf.reshape(blocks * records, *leaf.shape[2:]), measured)
+
+    bad = ~jnp.isfinite(losses.ravel())
+    end = start + losses.size - 1  # where the params ended not finite, by an update that followed a finite loss
+    broken = ~jnp.all(jnp.array([jnp.isfinite(p).all() for p in jax.tree.leaves(params)]))
+    here = jnp.where(bad.any(), start + jnp.argmax(bad).astype(jnp.int32), jnp.where(broken, end, -1))
+    steps = start + length * jnp.arange(1, 1 + blocks * records, dtype=jnp.int32)
+    history = History(steps, losses.mean(axis=1), measured)
+    return (params, state, jnp.where(diverged < 0, here, diverged)), history
