@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test figures peers lint types doctest format clean
+.PHONY: demo test figures bench peers lint types doctest format clean
 
 demo: .venv/runtime
 	$(BIN)/inercia demo
@@ -12,6 +12,11 @@ test: .venv/dev
 
 figures: .venv/runtime
 	for script in analysis/*.py; do $(BIN)/python $$script || exit 1; done
+
+# Ours beside the peers; about fifteen minutes, on a machine that does nothing else. Writes benchmarks/RESULTS.md.
+bench: .venv/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	$(BIN)/python benchmarks/run.py
 
 # PyTorch, which some tests compare with when it is there (a large download).
 peers: .venv/dev

@@ -112,6 +112,17 @@ def test_mapped_over_starts():
     assert results.diverged.tolist() == [-1] * 4
 
 
+def test_mapped_inside_a_compiled_function():
+    """The data are known there, although every operation on them is traced."""
+    x, y = jnp.asarray(TRAIN.x), jnp.asarray(TRAIN.y)
+
+    def one(key):
+        return ia.train(ia.sgd(0.1), LOSS, PARAMS, (x, y), epochs=1, batch_size=128, key=key).params
+
+    keys = jax.random.split(jax.random.key(2), 2)
+    leaves_equal(jax.jit(jax.vmap(one))(keys), jax.vmap(one)(keys), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("watch", [False, True], ids=["bare", "evaluate"])
 def test_blocks_do_not_show(monkeypatch, watch):
     """How many row numbers are drawn at a time changes nothing."""

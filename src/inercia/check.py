@@ -96,8 +96,10 @@ def finite(name: str, array: Any) -> None:
     dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
     if not known(array) or not jnp.issubdtype(dtype, jnp.inexact):
         return
-    if isinstance(array, jax.Array) and bool(jnp.isfinite(array).all()):
-        return  # judged where the array lives
+    if isinstance(array, jax.Array):
+        with jax.ensure_compile_time_eval():  # under a trace too: the array's numbers are known
+            if bool(jnp.isfinite(array).all()):
+                return  # judged where the array lives
     good = np.isfinite(np.asarray(array))
     if not good.all():
         index = tuple(int(i) for i in np.argwhere(~good)[0])
@@ -141,7 +143,7 @@ def loss_of(loss: Any, *arguments: Any) -> None:
             f"loss must be hashable, so that its compilation can be kept, but {type(loss).__name__} is not: pass "
             "a function that calls it."
         ) from None
-    scalar("loss", jax.eval_shape(loss, *arguments))
+    scalar("loss", jax.jit(loss).eval_shape(*arguments))  # jit remembers what it traced, eval_shape alone does not
 
 
 def _judged(name: str, value: Any) -> bool:

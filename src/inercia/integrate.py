@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from inercia import check, tree
+from inercia import check, runge_kutta, tree
 from inercia.interpolate import interpolated
 from inercia.iterate import diverged_at
 from inercia.method import Method, NoFlow, Params, State
@@ -109,7 +109,10 @@ def integrate(
 
         with tqdm(total=times[-1] - times[0], disable=not progress, unit="it", desc=solver) as bar:
             options = {"rtol": rtol, "atol": atol} | ({"jac": jacobian} if SOLVERS[solver] else {})
-            reached, z, solve, stopped = _solve(rate, np.asarray(z0), times, solver, options, bar)
+            kind = solver
+            if solver in runge_kutta.EXPLICIT:
+                kind = runge_kutta.compiled(solver, partial(_step, flow, loss, solver, theta, start))
+            reached, z, solve, stopped = _solve(rate, np.asarray(z0), times, solver, kind, options, bar)
         params_at, state_at, losses = tree.to_numpy(_unpack(loss, theta, start, z))
     path = Path(reached, params_at, state_at, losses, diverged_at(reached, params_at, state_at, losses), solve)
     if stopped is not None or path.diverged is not None:
@@ -135,7 +138,7 @@ def _flow_of(method: Any, loss: Any, state: State | None) -> Any:
     return flow
 
 
-def _solve(rate: Any, z0: np.ndarray, times: np.ndarray, solver: str, options: dict, bar: Any) -> tuple:
+def _solve(rate: Any, z0: Any, times: np.ndarray, solver: str, kind: Any, options: dict, bar: Any) -> tuple:
     """Call the solver; return the times reached, the points there, the report, and where it gave up (or None)."""
     from scipy.integrate import solve_ivp  # noqa: PLC0415  loaded when used
 
@@ -147,7 +150,7 @@ def _solve(rate: Any, z0: np.ndarray, times: np.ndarray, solver: str, options: d
         return 1.0
 
     try:
-        result = solve_ivp(rate, (times[0], times[-1]), z0, method=solver, t_eval=times, events=count, **options)
+        result = solve_ivp(rate, (times[0], times[-1]), z0, method=kind, t_eval=times, events=count, **options)
     except (ValueError, np.linalg.LinAlgError) as error:  # implicit solvers meet a Jacobian that is not finite
         report = Solve(solver, 0, 0, max(accepted[0], 0), str(error))
         return np.array([accepted[1]]), np.asarray(accepted[2])[None], report, accepted[1]
@@ -160,6 +163,11 @@ def _rate(flow, loss, theta, start, z):
     params, state = rebuild(z)
     grads = jax.tree.map(jnp.conj, jax.grad(loss)(params))
     return tree.ravel_real(flow(grads, state, params))[0]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=5)
+def _step(flow, loss, solver, theta, start, slopes, y, f, h, rtol, atol):
+    return runge_kutta.stages(solver, partial(_rate, flow, loss, theta, start), slopes, y, f, h, rtol, atol)
 
 
 _field = partial(jax.jit, static_argnums=(0, 1))(_rate)

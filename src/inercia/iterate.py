@@ -81,14 +81,20 @@ def _scan(method, loss, params, state, points, every):
         updates, state = update(grads, state, params, value=value, grad=grads, value_fn=loss)
         return (optax.apply_updates(params, updates), state), value
 
-    def point(carry, _):
-        after, value = step(carry)
-        after = jax.lax.fori_loop(0, every - 1, lambda _, c: step(c)[0], after)
-        return after, (*carry, value)
+    def write(path, k, row):
+        return jax.tree.map(lambda rows, leaf: rows.at[k].set(leaf), path, row)
 
-    (params, state), path = jax.lax.scan(point, (params, state), length=points)
-    last = (params, state, loss(params))
-    return jax.tree.map(lambda rows, row: jnp.concatenate([rows, jnp.asarray(row)[None]]), path, last)
+    def point(k, carried):
+        carry, path = carried
+        after, value = step(carry)
+        path = write(path, k, (*carry, value))
+        return jax.lax.fori_loop(0, every - 1, lambda _, c: step(c)[0], after), path
+
+    # One buffer, written in place: joining a stack and its last row would need the memory twice.
+    start = jax.tree.map(jnp.asarray, (params, state))
+    path = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (points + 1, *leaf.shape)), (*start, loss(params)))
+    (params, state), path = jax.lax.fori_loop(0, points, point, (start, path))
+    return write(path, points, (params, state, loss(params)))
 
 
 def diverged_at(times: np.ndarray, *trees: Any) -> float | None:

@@ -49,7 +49,7 @@ class Risk:
     def check(self, params: Any, batch: tuple[Any, Any]) -> None:
         """Raise unless the batch suits network and loss: lengths, shapes, labels; nothing is computed."""
         x, y = batch
-        self._check(jax.eval_shape(self.network.apply, params, x), y)
+        self._check(jax.jit(self.network.apply).eval_shape(params, x), y)
 
     def _check(self, prediction: Any, y: Any) -> None:
         rows, shape = prediction.shape[:-1], jnp.shape(y)

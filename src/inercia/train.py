@@ -106,12 +106,12 @@ def train(
     x, y = (jnp.asarray(part, dtype if jnp.issubdtype(part.dtype, jnp.inexact) else None) for part in (x, y))
     if hasattr(loss, "check"):
         loss.check(params, (x, y))
-    check.loss_of(loss, params, jax.tree.map(lambda part: part[: batches.batch_size], (x, y)))
+    batch = [jax.ShapeDtypeStruct((batches.batch_size, *part.shape[1:]), part.dtype) for part in (x, y)]
+    check.loss_of(loss, params, tuple(batch))
 
     total = epochs * batches.epoch
     key = jax.random.key(key) if isinstance(key, int) else key
-    carry = (params, method.init(params) if state is None else state, jnp.int32(-1))
-    carry = jax.tree.map(jnp.copy, carry)  # the first stretch consumes its arguments
+    carry = _begin(method, params, state)
     run = partial(_stretch, method, loss, evaluate, batches.rows)
     pieces = []
     with tqdm(total=total, disable=not progress, unit="it", desc="train") as bar:
@@ -150,6 +150,12 @@ def _plan(total: int, every: int, stretches: int, batches: Sampler) -> list[tupl
         calls += [(first * every, blocks, most, every)] if blocks else []
         calls += [((first + blocks * most) * every, 1, left, every)] if left else []
     return calls + ([(whole * every, 1, 1, rest)] if rest else [])
+
+
+@partial(jax.jit, static_argnums=0)
+def _begin(method, params, state):
+    """Return the carry of the first stretch, in buffers of its own because the stretch consumes them."""
+    return jax.tree.map(jnp.copy, (params, method.init(params) if state is None else state, jnp.int32(-1)))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6, 7), donate_argnums=8)

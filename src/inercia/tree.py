@@ -20,6 +20,7 @@ def map_grads(function: Callable, grads: Any, *rest: Any) -> Any:
     )
 
 
+@jax.jit
 def float64(tree: Any) -> Any:
     """Return `tree` with float leaves in float64 and complex ones in complex128; needs an x64 context."""
 

@@ -1,0 +1,91 @@
+"""Many trainings at once by `jax.vmap`, against one after the other; and the phase diagram of momentum, simulated."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import inercia as ia
+from timing import Goal, Section, interleaved, ratio, table
+
+
+def run(fast: bool) -> Section:
+    """Time 1, 10, 100, 1000 trainings of the tiny network, and a phase diagram."""
+    network = ia.mlp([1, 32, 32, 1])
+    x = jnp.linspace(-1, 1, 256)[:, None]
+    data, loss, epochs = (x, jnp.sin(4 * x)), ia.risk(network), 5 if fast else 25
+    steps = epochs * 8
+
+    def one(key, rate):
+        return ia.train(ia.adam(rate), loss, network.init(key), data, epochs=epochs, batch_size=32, key=key).params
+
+    together = jax.jit(jax.vmap(one))
+    opt_step = _optax_step(loss)
+    rows = np.asarray(ia.sampler("shuffle", 256, 32).rows(jax.random.key(0), 0, steps, True))
+
+    start, (host_x, host_y) = network.init(jax.random.key(0)), map(np.asarray, data)
+
+    def loop():
+        params, state = start, optax.adam(1e-3).init(start)
+        for i in rows:
+            params, state = opt_step(params, state, (host_x[i], host_y[i]))
+        return params
+
+    numbers = [1, 10, 100] if fast else [1, 10, 100, 1000]
+    calls = {"loop, one": loop}
+    for n in numbers:
+        keys, rates = jax.random.split(jax.random.key(1), n), jnp.geomspace(1e-4, 1e-2, n)
+        calls[f"{n} together"] = lambda keys=keys, rates=rates: together(keys, rates)
+    seconds, _ = interleaved(calls, 3 if fast else 7)
+    most = numbers[-1]
+    lines = [
+        [name, f"{np.median(t):.3f}", f"{np.median(t) / n * 1e3:.3f}", f"{steps * n / np.median(t):,.0f}"]
+        for (name, t), n in zip(seconds.items(), [1, *numbers], strict=True)
+    ]
+    text = f"The tiny network, {steps} steps each; the loop is optax's compiled step called from Python.\n\n"
+    text += table(["", "seconds", "ms per training", "steps/s"], lines)
+    speed, _ = ratio(seconds, "loop, one", f"{most} together")
+    linear = np.median(seconds[f"{most} together"] / seconds[f"{most // 10} together"])
+    goals = [
+        Goal(f"{most} trainings together against the loop", "≥ 50×", f"{speed * most:.0f}×", speed * most >= 50),
+        Goal("ten times as many trainings", "≤ 10× the time", f"{linear:.1f}×", linear <= 10.5),
+    ]
+
+    side, updates = (100, 100) if fast else (1000, 1000)
+    diagram, _ = interleaved({"phase": _phase(side, updates)}, 3 if fast else 7)
+    rate = side * side * updates / np.median(diagram["phase"])
+    text += f"\nPhase diagram of momentum: {side**2:,} cells, {updates} updates each: {rate:.2e} updates/s.\n"
+    goals.append(Goal("phase diagram of momentum", "≥ 1e9 updates/s", f"{rate:.2e}", rate >= 1e9))
+    return Section("Many at once", text, goals)
+
+
+def _optax_step(loss):
+    opt = optax.adam(1e-3)
+
+    @jax.jit
+    def step(params, state, batch):
+        updates, state = opt.update(jax.grad(loss)(params, batch), state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def _phase(side: int, updates: int):
+    """Simulate momentum on f = l x^2 / 2 over a grid of (b, a l), in pieces that stay in the cache."""
+
+    def cell(decay_and_rate):
+        decay, rate = decay_and_rate
+        method = ia.momentum(rate, decay)
+
+        def step(_, carry):
+            theta, state = carry
+            update, state = method.update(theta, state, theta)  # the gradient of theta^2 / 2
+            return theta + update, state
+
+        theta = jnp.ones_like(rate)
+        return jnp.abs(jax.lax.fori_loop(0, updates, step, (theta, method.init(theta)))[0]) < 1
+
+    b, x = jnp.meshgrid(jnp.linspace(0, 0.98, side), jnp.geomspace(0.1, 100, side))
+    pieces = (b.reshape(side, -1), x.reshape(side, -1))
+    run = jax.jit(lambda pieces: jax.lax.map(cell, pieces))
+    return lambda: run(pieces)

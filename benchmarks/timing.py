@@ -1,0 +1,56 @@
+"""Contestants timed in turn, so that whatever slows the machine for a while slows all of them."""
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+
+class Goal(NamedTuple):
+    """A figure that was asked for and the one that was measured."""
+
+    name: str
+    asked: str
+    measured: str
+    met: bool
+
+
+class Section(NamedTuple):
+    """One part of the report."""
+
+    title: str
+    text: str  # markdown
+    goals: list[Goal]
+
+
+def interleaved(contestants: Mapping[str, Callable], rounds: int = 7) -> tuple[dict[str, np.ndarray], dict]:
+    """Call every contestant once to warm up, then `rounds` times in turn.
+
+    Returns:
+        Seconds by name, (rounds,) each, and what each returned last.
+    """
+    seconds = {name: np.empty(rounds) for name in contestants}
+    results = {name: jax.block_until_ready(call()) for name, call in contestants.items()}
+    for r in range(rounds):
+        for name, call in contestants.items():
+            results[name] = None  # frees what the call before made
+            gc.collect()
+            time.sleep(0.02)  # threads of the contestant before go to sleep
+            start = time.perf_counter()
+            results[name] = jax.block_until_ready(call())
+            seconds[name][r] = time.perf_counter() - start
+    return seconds, results
+
+
+def ratio(seconds: Mapping[str, np.ndarray], of: str, to: str) -> tuple[float, str]:
+    """Return how many times as long `of` takes as `to`, the median over rounds, and it as text with its range."""
+    each = seconds[of] / seconds[to]
+    return float(np.median(each)), f"{np.median(each):.2f} ({each.min():.2f}..{each.max():.2f})"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a markdown table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]) + "\n"

@@ -1,0 +1,81 @@
+"""Adam's update alone on 20 million parameters, as a share of the bandwidth of the memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import inercia as ia
+from timing import Goal, Section, interleaved, table
+
+TRAFFIC = 7  # words per parameter: g, m, v, theta are read, m, v, theta written
+
+
+def run(fast: bool) -> Section:
+    """Time the update in 1, 50 and 500 leaves."""
+    size = 2_000_000 if fast else 20_000_000
+    rows, goals = [], []
+    for leaves in (1, 50, 500):
+        calls = {}
+        for name, method, donate in (
+            ("inercia, donated", ia.adam(1e-3), True),
+            ("optax, donated", optax.adam(1e-3), True),
+            ("optax, not donated", optax.adam(1e-3), False),
+        ):
+            calls[name] = _repeat(method, leaves, size, donate)
+        calls["the same seven streams, additions only"] = _repeat(_additions(), leaves, size, donate=True)
+        calls["triad a = a + s b"] = _triad(leaves, size)
+        seconds, _ = interleaved(calls, 3 if fast else 15)
+        triad = 3 * 4 * size / seconds["triad a = a + s b"] / 1e9
+        for name, times in seconds.items():
+            rate = (3 if name.startswith("triad") else TRAFFIC) * 4 * size / times / 1e9
+            share = rate / triad
+            shown = f"{np.median(share):.2f} ({share.min():.2f}..{share.max():.2f})"
+            rows.append([str(leaves), name, f"{np.median(times) * 1e3:.2f}", f"{np.median(rate):.1f}", shown])
+            if name.startswith("inercia"):
+                goals.append(
+                    Goal(f"Adam update, {leaves} leaves: share of triad", "≥ 0.9", shown, bool(np.median(share) >= 0.9))
+                )
+    head = ["leaves", "", "ms", "GB/s", "share of triad (range)"]
+    text = f"{size:,} float32 parameters; {TRAFFIC} words of traffic each, 3 for the triad.\n\n" + table(head, rows)
+    return Section("Adam's update", text, goals)
+
+
+def _repeat(method, leaves: int, size: int, donate: bool):
+    """Return a call that makes one update, the results of one call being the arguments of the next."""
+    params = [jnp.full(size // leaves, 0.1) for _ in range(leaves)]
+    grads = [jnp.full(size // leaves, 0.01) for _ in range(leaves)]
+    kept = [params, method.init(params)]
+
+    def step(params, state, grads):
+        updates, state = method.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    step = jax.jit(step, donate_argnums=(0, 1) if donate else ())
+
+    def call():
+        kept[:] = step(*kept, grads)
+        return kept[0][0]
+
+    return call
+
+
+def _additions() -> optax.GradientTransformation:
+    """Return an update that reads and writes what Adam does and computes next to nothing."""
+
+    def update(g, state, params=None):
+        add = lambda old: jax.tree.map(lambda g, s: s + 1e-6 * g, g, old)  # noqa: E731
+        return jax.tree.map(lambda g: 1e-6 * g, g), state._replace(mu=add(state.mu), nu=add(state.nu))
+
+    return optax.GradientTransformation(ia.adam(1e-3).init, update)
+
+
+def _triad(leaves: int, size: int):
+    triad = jax.jit(lambda a, b: [x + 1e-6 * y for x, y in zip(a, b, strict=True)], donate_argnums=0)
+    kept, b = ([[jnp.ones(size // leaves) for _ in range(leaves)]] for _ in range(2))
+
+    def call():
+        kept[0] = triad(kept[0], b[0])
+        return kept[0][0]
+
+    return call
