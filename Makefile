@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test figures bench peers lint types doctest format clean
+.PHONY: demo test figures bench faults peers lint types doctest format clean
 
 demo: .venv/runtime
 	$(BIN)/inercia demo
@@ -17,6 +17,11 @@ figures: .venv/runtime
 bench: .venv/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	$(BIN)/python benchmarks/run.py
+
+# The long hunts: 200 trainings killed at random moments, 100,000 damaged files read. About ten minutes.
+faults: .venv/dev
+	$(BIN)/python tests/kill_trainings.py 200
+	$(BIN)/python tests/fuzz_readers.py 100000
 
 # PyTorch, which some tests compare with when it is there (a large download).
 peers: .venv/dev

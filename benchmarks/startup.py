@@ -21,7 +21,7 @@ print(time.perf_counter() - start)
 """
 
 MEMORY = """
-import resource, sys, jax, jax.numpy as jnp, inercia as ia
+import sys, jax, jax.numpy as jnp, inercia as ia
 train, _ = ia.digits()
 network = ia.mlp([64, 512, 512, 10])
 risk, params = ia.risk(network, "cross-entropy"), network.init(jax.random.key(0))
@@ -30,7 +30,8 @@ if sys.argv[1] == "train":
     ia.train(ia.adam(1e-3), risk, params, train, epochs=int(sys.argv[2]), batch_size=128, key=0)
 elif sys.argv[1] == "iterate":
     ia.iterate(ia.adam(1e-3), lambda p: risk(p, (x[:64], y[:64])), params, 100, every=int(sys.argv[2]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(int(peak.split()[1]) / 1024)
 """
 
 

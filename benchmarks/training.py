@@ -307,7 +307,7 @@ def run(fast: bool) -> Section:
         for name, times in sorted(seconds.items(), key=lambda item: np.median(item[1])):
             loss = f"{losses[name]:.6f}" if name in losses else ""
             rows.append([name, f"{np.median(times) / steps * 1e6:.1f}", ratio(seconds, name, "inercia")[1], loss])
-            if loss and abs(losses[name] / losses["inercia"] - 1) > 1e-4 + 1e-6 / losses["inercia"]:
+            if loss and abs(losses[name] - losses["inercia"]) > 1e-5:
                 rows[-1][-1] += " (differs)"
         text += f"### {w.name}, {steps} steps\n\n"
         text += table(["", "µs per step", "times ours (range)", "final loss"], rows) + "\n"

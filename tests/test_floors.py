@@ -28,9 +28,9 @@ FLOORS = [
     ["convert", "quadratic", "smooth", "interpolate", "iterate", "runge_kutta", "integrate"],
     ["limit", "modified", "stability", "noise"],
     # runs
-    ["compare", "order", "train"],
+    ["compare", "order", "mesh", "interrupt", "checkpoint", "train"],
     # faces
-    ["plot", "demo", "cli"],
+    ["plot", "demo", "estimator", "cli"],
 ]
 ORDER = [module for floor in FLOORS for module in floor]
 ROOT = Path(inercia.__file__).parent

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import inercia as ia
+from fuzz_readers import hunt
 
 
 def idx(array, code):
@@ -120,3 +121,8 @@ def test_any_bytes_give_data_or_the_typed_error(tmp_path_factory, content, endin
     except ia.FileError:
         return
     assert len(data.x) == len(data.y) > 0
+
+
+def test_a_short_hunt(tmp_path):
+    was_read, refused = hunt(2000, tmp_path)
+    assert min(was_read, refused) > 100

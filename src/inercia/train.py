@@ -7,6 +7,7 @@ that each stretch hands to the next (donation). It computes in the params' own d
 over keys, over starts and over hyperparameters trains all of them at once.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -18,14 +19,17 @@ import optax
 from tqdm import tqdm
 
 from inercia import check
+from inercia.checkpoint import Checkpoints, fingerprint
 from inercia.data import checked
+from inercia.interrupt import interrupted, stop_for
+from inercia.mesh import place
 from inercia.method import Params, State
 from inercia.sampler import Sampler
 from inercia.sampler import sampler as make_sampler
 
 #: Row numbers that are drawn at a time.
 _BLOCK = 2**16
-#: Stretches into which a run with a progress bar is cut.
+#: Least number of stretches into which a run with a progress bar is cut.
 _STRETCHES = 50
 
 
@@ -60,6 +64,11 @@ def train(
     every: int | None = None,
     state: State | None = None,
     progress: bool = False,
+    mesh: Any = None,
+    shard_params: bool = False,
+    checkpoint: Any = None,
+    save_every: int | None = None,
+    keep: int = 3,
 ) -> Result:
     """Train params on data.
 
@@ -77,14 +86,22 @@ def train(
         every: iterations between records; by default one epoch.
         state: the method's state to start from; by default `method.init(params)`.
         progress: whether to show a bar.
+        mesh: a `jax.sharding.Mesh` of devices that share the work: each batch is cut over all of them.
+        shard_params: whether params and state are cut over the mesh too, instead of held whole by each device.
+        checkpoint: folder to save to and to go on from (extra `checkpoint`). Where it holds checkpoints of this very
+            run, the training goes on after the newest, bit for bit as if it had never stopped; `epochs` may grow.
+            While it is given, Ctrl-C and SIGTERM end the run after the iterations at hand, saved.
+        save_every: iterations between checkpoints, a multiple of `every`; by default `every`.
+        keep: number of checkpoints kept, the newest.
 
     Returns:
         Result: final params and state, the history, and the iteration of divergence, also announced by an
-        `InerciaWarning`.
+        `InerciaWarning`. With checkpoints, a run that diverges stops there and is not saved.
 
     Raises:
         ValueError: data that are empty, of unequal lengths or not finite, labels out of range, a batch size outside
-            1..N, an unknown sampler, epochs or every below 1, a loss that is not one real number.
+            1..N or not a multiple of the mesh's devices, an unknown sampler, epochs or every below 1, a loss that is
+            not one real number, a checkpoint of another run, save_every that is not a multiple of every.
         TypeError: integer params.
 
     Example:
@@ -102,6 +119,10 @@ def train(
     epochs = check.whole("epochs", epochs)
     batches = make_sampler(sampler, len(x), batch_size)
     every = batches.epoch if every is None else check.whole("every", every)
+    save_every = every if save_every is None else check.whole("save_every", save_every)
+    if save_every % every:
+        raise ValueError(f"save_every must be a multiple of every, but save_every = {save_every} and every = {every}.")
+    placed = None if mesh is None else place(mesh, shard_params, batches.batch_size)
     dtype = jnp.result_type(*jax.tree.leaves(params))
     x, y = (jnp.asarray(part, dtype if jnp.issubdtype(part.dtype, jnp.inexact) else None) for part in (x, y))
     if hasattr(loss, "check"):
@@ -111,65 +132,113 @@ def train(
 
     total = epochs * batches.epoch
     key = jax.random.key(key) if isinstance(key, int) else key
-    carry = _begin(method, params, state)
-    run = partial(_stretch, method, loss, evaluate, batches.rows)
-    pieces = []
-    with tqdm(total=total, disable=not progress, unit="it", desc="train") as bar:
-        for start, blocks, records, length in _plan(total, every, _STRETCHES if progress else 1, batches):
-            aligned = start % batches.epoch == 0 and (blocks * records == 1 or length % batches.epoch == 0)
+    if placed is not None:
+        x, y, key = jax.device_put((x, y, key), placed.whole((x, y, key)))
+    carry = _begin(method, placed, params, state)
+    run = partial(_stretch, method, loss, evaluate, placed, batches.rows)
+    start, pieces, book = 0, [], None
+    if checkpoint is not None:
+        config = {"sampler": (sampler, batches.batch_size), "every": every, "key": jax.random.key_data(key).tolist()}
+        book = Checkpoints(checkpoint, keep, fingerprint(method, loss, params, (x, y), **config))
+        start, carry, pieces = _resumed(book, carry, evaluate, total)
+    records = -(-total // every) if checkpoint is None else save_every // every
+    if progress and checkpoint is None:
+        records = min(records, -(-total // every // _STRETCHES))
+    with (
+        tqdm(total=total, initial=start, disable=not progress, unit="it", desc="train") as bar,
+        _signals(book) as signals,
+    ):
+        for first, blocks, per_block, length in _plan(start, total, every, records, batches):
+            aligned = first % batches.epoch == 0 and (blocks * per_block == 1 or length % batches.epoch == 0)
             with warnings.catch_warnings():
                 # Where only hyperparameters are mapped, the unmapped start cannot become the mapped result.
                 warnings.filterwarnings("ignore", "Some donated buffers were not usable")
-                carry, recorded = run(blocks, records, length, aligned, carry, x, y, key, jnp.int32(start))
+                carry, recorded = run(blocks, per_block, length, aligned, carry, x, y, key, jnp.int32(first))
             pieces.append(recorded)
+            done = first + blocks * per_block * length
             if progress and check.known(recorded):
                 bar.set_postfix(loss=f"{float(recorded.loss[-1]):.4g}", refresh=False)
-                bar.update(blocks * records * length)
-                if int(carry[2]) >= 0:
-                    break
+                bar.update(done - first)
+            if (progress or book is not None) and check.known(recorded) and int(carry[2]) >= 0:
+                break
+            if book is not None and done % every == 0 and (signals or done % save_every == 0 or done == total):
+                book.save(done, carry, _joined(pieces))
+            if signals:
+                stop_for(signals[0])
+    if book is not None:
+        book.close()
     params, state, diverged = carry
-    history = jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces) if len(pieces) > 1 else pieces[0]
+    _tell(diverged, total)
+    return Result(params, state, _joined(pieces), diverged)
+
+
+def _tell(diverged: Any, total: int) -> None:
     if check.known(diverged) and int(diverged) >= 0:
         warnings.warn(
             f"training diverged: the loss of iteration {int(diverged)} of {total} is not finite; try a smaller "
             "learning rate.",
             check.InerciaWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return Result(params, state, history, diverged)
 
 
-def _plan(total: int, every: int, stretches: int, batches: Sampler) -> list[tuple[int, int, int, int]]:
-    """Cut `total` iterations into calls (start, blocks, records per block, iterations per record)."""
+def _resumed(book: Checkpoints, carry: Any, evaluate: Any, total: int) -> tuple[int, Any, list[History]]:
+    """Return iterations done, carry and history of the newest checkpoint, or of the start."""
+    nothing = jnp.zeros(0)  # only the structure counts
+    found = book.restore(
+        carry, History(nothing, nothing, None if evaluate is None else jax.eval_shape(evaluate, carry[0]))
+    )
+    if found is None:
+        return 0, carry, []
+    start, carry, history = found
+    if start > total:
+        raise ValueError(f"the checkpoint stands at iteration {start}, beyond the {total} that are asked for.")
+    return start, carry, [history]
+
+
+def _signals(book: Checkpoints | None) -> Any:
+    return interrupted() if book is not None else contextlib.nullcontext([])
+
+
+def _joined(pieces: list[History]) -> History:
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces) if len(pieces) > 1 else pieces[0]
+
+
+def _plan(start: int, total: int, every: int, records: int, batches: Sampler) -> list[tuple[int, int, int, int]]:
+    """Cut the iterations into calls of at most `records`: (start, blocks, records per block, iterations per record)."""
     whole, rest = divmod(total, every)
-    size = -(-whole // stretches) if whole else 1
     most = max(1, _BLOCK // (every * batches.batch_size))
-    calls = []
-    for first in range(0, whole, size):
-        blocks, left = divmod(min(size, whole - first), most)
+    calls, first = [], start // every
+    while first < whole:
+        size = min(records - first % records, whole - first)  # a run that goes on cuts where the first one did
+        blocks, left = divmod(size, most)
         calls += [(first * every, blocks, most, every)] if blocks else []
         calls += [((first + blocks * most) * every, 1, left, every)] if left else []
+        first += size
     return calls + ([(whole * every, 1, 1, rest)] if rest else [])
 
 
-@partial(jax.jit, static_argnums=0)
-def _begin(method, params, state):
+@partial(jax.jit, static_argnums=(0, 1))
+def _begin(method, placed, params, state):
     """Return the carry of the first stretch, in buffers of its own because the stretch consumes them."""
-    return jax.tree.map(jnp.copy, (params, method.init(params) if state is None else state, jnp.int32(-1)))
+    carry = jax.tree.map(jnp.copy, (params, method.init(params) if state is None else state, jnp.int32(-1)))
+    return carry if placed is None else placed.keep(carry)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6, 7), donate_argnums=8)
-def _stretch(method, loss, evaluate, rows, blocks, records, length, aligned, carry, x, y, key, start):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6, 7, 8), donate_argnums=9)
+def _stretch(method, loss, evaluate, placed, rows, blocks, records, length, aligned, carry, x, y, key, start):
     gradient = jax.value_and_grad(loss)
     update = optax.with_extra_args_support(method).update
 
     def step(carry, selected):
         params, state = carry
         batch = (x, y) if selected is None else (x[selected], y[selected])
+        batch = batch if placed is None else placed.cut(batch)
         value, grads = gradient(params, batch)
         grads = jax.tree.map(jnp.conj, grads)  # the direction of ascent of complex params
         updates, state = update(grads, state, params, value=value, grad=grads, value_fn=lambda p: loss(p, batch))
-        return (optax.apply_updates(params, updates), state), value
+        carry = (optax.apply_updates(params, updates), state)
+        return carry if placed is None else placed.keep(carry), value
 
     def record(carry, selected):
         carry, losses = jax.lax.scan(step, carry, selected, length)
@@ -198,4 +267,6 @@ def _stretch(method, loss, evaluate, rows, blocks, records, length, aligned, car
     here = jnp.where(bad.any(), start + jnp.argmax(bad).astype(jnp.int32), jnp.where(broken, end, -1))
     steps = start + length * jnp.arange(1, 1 + blocks * records, dtype=jnp.int32)
     history = History(steps, losses.mean(axis=1), measured)
+    if placed is not None:
+        history = jax.lax.with_sharding_constraint(history, placed.whole(history))
     return (params, state, jnp.where(diverged < 0, here, diverged)), history

@@ -1,0 +1,89 @@
+"""Feed the readers damaged files: each is read whole or refused with the typed error. Prints its counts.
+
+Run alone for a long hunt: `python tests/fuzz_readers.py 100000`; the tests run a short one.
+"""
+
+import gzip
+import io
+import pickle
+import resource
+import struct
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from inercia.read import FileError, read
+
+
+class Trap:
+    """Unpickling it leaves a file behind."""
+
+    sprung = Path(tempfile.gettempdir()) / "inercia-pickle-was-loaded"
+
+    def __reduce__(self):
+        """Touch the file when unpickled."""
+        return (Path.touch, (self.sprung,))
+
+
+def seeds() -> list[tuple[str, bytes]]:
+    """Return good files and traps, by ending."""
+    npz, trap = io.BytesIO(), io.BytesIO()
+    np.savez(npz, x=np.eye(3, dtype=np.float32), y=np.arange(3))
+    np.savez_compressed(trap, x=np.array([Trap()], dtype=object), y=np.arange(1))
+    idx = b"\0\0\x08\x02" + struct.pack(">II", 2, 3) + bytes(range(6))
+    csv = b"a,b,label\n0.5,1,0\n2,3.5,1\n-1e3,nan,2\n"
+    return [
+        (".csv", csv), (".csv", csv.replace(b",", b";")), (".csv.gz", gzip.compress(csv)), (".npz", npz.getvalue()),
+        (".npz", trap.getvalue()), (".npz", pickle.dumps(Trap())), (".idx", idx), (".idx.gz", gzip.compress(idx)),
+        (".idx", b"\0\0\x0e\x03" + struct.pack(">III", 2**31, 2**31, 8)),
+    ]  # fmt: skip
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+    """Change, cut, repeat or insert some bytes."""
+    data = bytearray(content)
+    for _ in range(rng.integers(0, 5)):
+        place = int(rng.integers(0, len(data) + 1))
+        match rng.integers(0, 5):
+            case 0 if place < len(data):
+                data[place] ^= 1 << int(rng.integers(0, 8))
+            case 1:
+                del data[place:]
+            case 2:
+                data[place:place] = data[: int(rng.integers(0, 64))]
+            case 3:
+                data[place : place + 4] = rng.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"1e999"])
+            case _:
+                data[place:place] = rng.bytes(int(rng.integers(0, 8)))
+    return bytes(data)
+
+
+def hunt(count: int, folder: Path, seed: int = 0) -> tuple[int, int]:
+    """Read `count` damaged files; return how many were read and how many refused. Anything else is raised."""
+    rng = np.random.default_rng(seed)
+    good, was_read = seeds(), 0
+    labels = folder / "labels.idx"
+    labels.write_bytes(b"\0\0\x08\x01" + struct.pack(">I", 2) + b"\0\1")
+    for _ in range(count):
+        ending, content = good[int(rng.integers(len(good)))]
+        file = folder / f"data{ending}"
+        file.write_bytes(damaged(content, rng))
+        try:
+            data = read(file, labels if ".idx" in ending else None)
+        except FileError:
+            continue
+        assert np.isfinite(data.x).all()
+        assert len(data.x) == len(data.y) > 0
+        was_read += 1
+    assert not Trap.sprung.exists(), "a pickle was loaded"
+    return was_read, count - was_read
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        read_whole, refused = hunt(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000, Path(temporary))
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        print(f"{read_whole} read, {refused} refused, 0 other errors, no pickle loaded, memory grew by {grown:.0f} MiB")

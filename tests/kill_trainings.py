@@ -1,0 +1,87 @@
+"""Kill a training again and again, at random moments, and let it go on: nothing that was saved is lost, ever.
+
+Run alone: `python tests/kill_trainings.py 200`. Each run is killed with SIGKILL, often while it writes. The next one
+goes on from what is on the disk. At the end the result is compared, bit for bit, with a run that was never killed.
+"""
+
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import inercia as ia
+from inercia.checkpoint import Checkpoints
+
+EPOCHS = 200
+
+
+def train(folder: Path) -> ia.Result:
+    """Train for a few seconds, saving about ten times a second."""
+    data, _ = ia.digits()
+    network = ia.mlp([64, 64, 10])
+    loss, params = ia.risk(network, "cross-entropy"), network.init(jax.random.key(0))
+    return ia.train(ia.adam(1e-3), loss, params, data, epochs=EPOCHS, batch_size=128, key=1, checkpoint=folder)
+
+
+def child(folder: Path, reports: int) -> None:
+    """Train, telling the parent through a pipe of every save that has returned."""
+    save = Checkpoints.save
+
+    def told(self, step, *rest):
+        save(self, step, *rest)
+        os.write(reports, step.to_bytes(8, "big"))
+
+    Checkpoints.save = told
+    train(folder)
+    os._exit(0)
+
+
+def main(kills: int) -> None:
+    """Kill `kills` times and print what was found."""
+    jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp())
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    rng, lost, damaged, finished = random.Random(0), 0, 0, 0
+    folder = Path(tempfile.mkdtemp()) / "run"
+    start = time.time()
+    for _ in range(kills):
+        ours, theirs = os.pipe()
+        process = os.fork()  # JAX is imported, but no device is in use yet
+        if process == 0:
+            errors = os.open(folder.parent / "errors", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(errors, 2)
+            child(folder, theirs)
+        os.close(theirs)
+        time.sleep(rng.uniform(0.5, 4.0))
+        os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+        finished += status == 0
+        reported = os.read(ours, 1 << 20)
+        os.close(ours)
+        saved = int.from_bytes(reported[-8:], "big") if reported else 0
+        kept = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.exists() else []
+        lost += saved > max(kept, default=0)
+        if max(kept, default=0) >= EPOCHS * 11:
+            break
+    errors = (folder.parent / "errors").read_text()
+    damaged = errors.count("is damaged")
+    whole, resumed = train(folder.parent / "whole"), train(folder)
+    same = all(
+        np.array_equal(np.asarray(a), np.asarray(b))
+        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True)
+    )
+    print(
+        f"{kills} kills in {time.time() - start:.0f} s, {max(kept)} of {EPOCHS * 11} iterations done by then, "
+        f"{finished} runs had ended before their kill; saves lost: {lost}; checkpoints found damaged: {damaged}; "
+        f"tracebacks: {errors.count('Traceback')}; the end is {'' if same else 'NOT '}that of the run never killed"
+    )
+    sys.exit(not (same and lost == 0 and damaged == 0 and "Traceback" not in errors))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)

@@ -1,0 +1,189 @@
+"""A training that was cut off and goes on is the training that never stopped, to the last bit."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import inercia as ia
+
+pytest.importorskip("orbax.checkpoint")
+DATA = tuple(part[:256] for part in ia.digits().train)
+NETWORK = ia.mlp([64, 16, 10])
+LOSS = ia.risk(NETWORK, "cross-entropy")
+PARAMS = NETWORK.init(jax.random.key(0))
+
+
+def train(folder=None, method=None, epochs=6, data=DATA, **changes):
+    options = {"batch_size": 32, "key": 1, "evaluate": lambda p: {"b": p[0].b, "n": p[0].b.sum()}, "checkpoint": folder}
+    return ia.train(method or ia.adam(1e-2), LOSS, PARAMS, data, epochs=epochs, **(options | changes))
+
+
+def numbers(tree):
+    keys = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
+    return [np.asarray(keys(leaf)) for leaf in jax.tree.leaves(tree)]
+
+
+def identical(a, b):
+    for x, y in zip(numbers(a), numbers(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def steps_in(folder):
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
+
+
+NOISY = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.sgd(0.1))  # a random key in its state
+
+
+@pytest.mark.parametrize("method", [ia.adam(1e-2), NOISY], ids=["adam", "noisy"])
+def test_resumed_is_never_stopped(tmp_path, method):
+    whole = train(tmp_path / "whole", method)
+    train(tmp_path / "cut", method, epochs=2)
+    resumed = train(tmp_path / "cut", method)
+    identical(whole, resumed)
+    identical(whole, train(tmp_path / "cut", method))  # finished: nothing is left to do
+    assert steps_in(tmp_path / "cut") == [32, 40, 48]  # the last three
+    for a, b in zip(numbers(whole), numbers(train(method=method)), strict=True):  # and saving changes nothing
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_saves_where_asked(tmp_path):
+    whole = train(tmp_path / "a", every=4, save_every=8, keep=10)
+    assert steps_in(tmp_path / "a") == [8, 16, 24, 32, 40, 48]
+    assert whole.history.step.tolist() == list(range(4, 49, 4))
+    with pytest.raises(ValueError, match="save_every must be a multiple of every"):
+        train(tmp_path / "b", every=4, save_every=6)
+    with pytest.raises(ValueError, match="iteration 48, beyond the 8"):
+        train(tmp_path / "a", epochs=1, every=4, save_every=8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"method": ia.adam(2e-2)}, "its method was adam.*learning_rate=0.01.*now it is adam.*learning_rate=0.02"),
+        ({"method": optax.adam(1e-2)}, "its method was adam"),
+        ({"data": (DATA[0] + 1, DATA[1])}, "its data"),
+        ({"batch_size": 64, "every": 8}, "its sampler was .'shuffle', 32."),
+        ({"key": 2}, "its key"),
+        ({"every": 4}, "its every was 8, and now it is 4"),
+    ],
+)
+def test_another_run_is_refused(tmp_path, changes, named):
+    train(tmp_path, epochs=1)
+    with pytest.raises(ValueError, match=named):
+        train(tmp_path, **changes)
+    assert steps_in(tmp_path) == [8]
+
+
+def test_another_loss_is_refused(tmp_path):
+    train(tmp_path, epochs=1)
+    other = ia.risk(ia.mlp([64, 16, 10], "relu"), "cross-entropy")
+    with pytest.raises(ValueError, match="its loss was program"):
+        ia.train(ia.adam(1e-2), other, PARAMS, DATA, epochs=2, batch_size=32, key=1, checkpoint=tmp_path)
+
+
+def files_of(folder):
+    return sorted((file for file in folder.rglob("*") if file.is_file()), key=str)
+
+
+def test_damage_is_found_and_passed_over(tmp_path):
+    """Every file of the newest checkpoint in turn is cut at places all along it, or has a byte changed."""
+    whole = train(tmp_path / "good", epochs=3)
+    size = sum(file.stat().st_size for file in files_of(tmp_path / "good" / "24"))
+    tried = passed_over = 0
+    for cut in range(50):
+        place = size * cut // 50
+        folder = tmp_path / f"cut{cut}"
+        shutil.copytree(tmp_path / "good", folder)
+        for file in files_of(folder / "24"):  # the checkpoint ends here: what lies beyond the cut is lost
+            length = file.stat().st_size
+            if place < length:
+                os.truncate(file, max(place, 0))
+            place -= length
+        tried += 1
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            identical(whole, train(folder, epochs=3))
+        passed_over += any("is damaged" in str(w.message) for w in caught)
+        shutil.rmtree(folder)
+    assert tried == 50
+    assert passed_over >= 45  # a cut that only takes files nobody reads is no damage
+
+
+def test_a_changed_number_is_found(tmp_path):
+    train(tmp_path, epochs=2)
+    arrays = [file for file in files_of(tmp_path / "16") if "/d/" in str(file)]
+    for file in arrays:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    with pytest.warns(ia.InerciaWarning, match="iteration 16 .* is damaged"):
+        identical(train(tmp_path, epochs=2), train(epochs=2))
+
+
+def test_none_can_be_read(tmp_path):
+    train(tmp_path, epochs=1)
+    for file in files_of(tmp_path / "8"):
+        os.truncate(file, 0)
+    with pytest.raises(ValueError, match="none of the 1 checkpoints"), pytest.warns(ia.InerciaWarning):
+        train(tmp_path, epochs=1)
+
+
+def test_a_full_disk_keeps_what_there_is(tmp_path, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    train(tmp_path, epochs=1)
+    save = ocp.CheckpointManager.save
+
+    def full(self, step, **arguments):
+        if step == 16:
+            raise OSError(28, "No space left on device")
+        return save(self, step, **arguments)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+    with pytest.warns(ia.InerciaWarning, match="No space left on device.*iteration 8 stays, and the training goes on"):
+        identical(train(epochs=3), train(tmp_path, epochs=3))
+    assert steps_in(tmp_path) == [8, 24]
+
+
+def test_divergence_is_not_saved(tmp_path):
+    method = ia.sgd(lambda k: jnp.where(k < 20, 0.1, jnp.nan))
+    with pytest.warns(ia.InerciaWarning, match="diverged: the loss of iteration 21"):
+        result = train(tmp_path, method)
+    assert steps_in(tmp_path) == [8, 16]
+    assert result.history.step.tolist() == [8, 16, 24]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_is_saved(tmp_path, number, code):
+    script = textwrap.dedent(f"""
+        import jax, inercia as ia, sys
+        train, _ = ia.digits()
+        network = ia.mlp([64, 16, 10])
+        try:
+            ia.train(ia.adam(1e-3), ia.risk(network, "cross-entropy"), network.init(jax.random.key(0)), train,
+                     epochs=100_000, batch_size=128, key=1, checkpoint={str(tmp_path)!r}, save_every=11 * 50)
+        except KeyboardInterrupt:
+            sys.exit(130)
+    """)
+    process = subprocess.Popen([sys.executable, "-c", script])
+    for _ in range(600):
+        if tmp_path.exists() and steps_in(tmp_path):
+            break
+        try:
+            process.wait(0.1)
+        except subprocess.TimeoutExpired:
+            continue
+    process.send_signal(number)
+    assert process.wait(60) == code
+    assert steps_in(tmp_path)

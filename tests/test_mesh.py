@@ -1,0 +1,96 @@
+"""One device against eight: the same training, the same iterates, arrays that stay where they were put."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import jax
+import pytest
+
+import inercia as ia
+
+EIGHT = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+
+
+def on_eight_devices(code):
+    """Run `code` in a process that has eight CPU devices."""
+    head = """
+        import jax, jax.numpy as jnp, numpy as np, inercia as ia
+        from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+        train, _ = ia.digits()
+        network = ia.mlp([64, 32, 10])
+        loss, params = ia.risk(network, "cross-entropy"), network.init(jax.random.key(0))
+        def close(a, b, tolerance=1e-6):
+            for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+                np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=tolerance, atol=tolerance)
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code)],
+        capture_output=True, text=True, env=EIGHT, timeout=300, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+@pytest.mark.parametrize("shard_params", [False, True], ids=["whole", "sharded"])
+@pytest.mark.parametrize("axes", ["Auto", "Explicit"])
+def test_equal_to_one_device(shard_params, axes):
+    on_eight_devices(f"""
+        mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.{axes},) * 2)
+        options = dict(epochs=2, batch_size=128, key=1, evaluate=lambda p: ia.accuracy(network)(p, train))
+        one = ia.train(ia.adam(1e-3), loss, params, train, **options)
+        many = ia.train(ia.adam(1e-3), loss, params, train, mesh=mesh, shard_params={shard_params}, **options)
+        close(one, many)
+        shards = {{leaf.sharding.shard_shape(leaf.shape) for leaf in jax.tree.leaves(many.params)}}
+        expected = {{(8, 32), (4,), (4, 10), (10,)}} if {shard_params} else {{(64, 32), (32,), (32, 10), (10,)}}
+        assert shards == expected, shards
+        for moment in (many.state.mu, many.state.nu):
+            assert [m.sharding for m in jax.tree.leaves(moment)] == [p.sharding for p in jax.tree.leaves(many.params)]
+    """)
+
+
+def test_sharding_stays_inside_the_program():
+    """Between two steps nothing is moved but gradients: params and state keep their shardings in the loop."""
+    on_eight_devices("""
+        mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+        options = dict(epochs=1, batch_size=128, mesh=mesh, shard_params=True)
+        first = ia.train(ia.adam(1e-3), loss, params, train, key=1, **options)
+        again = ia.train(ia.adam(1e-3), loss, first.params, train, key=2, state=first.state, **options)
+        for a, b in zip(jax.tree.leaves(first[:2]), jax.tree.leaves(again[:2]), strict=True):
+            assert a.sharding == b.sharding
+    """)
+
+
+@pytest.mark.parametrize("axes", ["Auto", "Explicit"])
+def test_iterate_on_a_mesh(axes):
+    on_eight_devices(f"""
+        mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.{axes},))
+        x, y = (jnp.asarray(part[:1024]) for part in train)
+        one = ia.iterate(ia.momentum(0.1), lambda p: loss(p, (x, y)), params, 20)
+        x, y = (jax.device_put(part, NamedSharding(mesh, P("d"))) for part in (x, y))
+        spread = jax.device_put(params, NamedSharding(mesh, P()))
+        close(one.params, ia.iterate(ia.momentum(0.1), lambda p: loss(p, (x, y)), spread, 20).params, 1e-10)
+    """)
+
+
+def test_a_batch_that_does_not_divide():
+    on_eight_devices("""
+        try:
+            mesh = jax.make_mesh((8,), ("d",))
+            ia.train(ia.adam(1e-3), loss, params, train, epochs=1, batch_size=100, key=1, mesh=mesh)
+        except ValueError as error:
+            assert "8 devices" in str(error) and "100" in str(error), error
+        else:
+            raise AssertionError("accepted")
+    """)
+
+
+def test_a_mesh_of_one_is_no_mesh():
+    data, _ = ia.digits()
+    network = ia.mlp([64, 10])
+    loss, params = ia.risk(network, "cross-entropy"), network.init(jax.random.key(0))
+    options = {"epochs": 1, "batch_size": 100, "key": 0}
+    mesh = jax.make_mesh((1,), ("d",))
+    assert int(ia.train(ia.sgd(0.1), loss, params, data, mesh=mesh, **options).diverged) == -1
+    with pytest.raises(TypeError, match=r"jax\.sharding\.Mesh"):
+        ia.train(ia.sgd(0.1), loss, params, data, mesh=8, **options)
