@@ -69,11 +69,6 @@ class _Estimator(BaseEstimator):
         self._begin(x, targets)
         held = None
         if self.early_stopping:
-            split = {
-                "test_size": self.validation_fraction,
-                "random_state": self._seed(),
-                "stratify": self._strata(targets),
-            }
             parts = train_test_split(
                 x,
                 targets,
