@@ -34,6 +34,17 @@ def test_train_on_the_digits(capsys, tmp_path):
         assert weights["layer[0].w"].shape == (64, 32)
 
 
+def test_train_goes_on_from_its_checkpoint(capsys, tmp_path):
+    command = ("train", "--hidden", 16, "--checkpoint", tmp_path, "--epochs")
+    assert run(capsys, *command, 2)[0] == 0
+    code, out, _ = run(capsys, *command, 4)
+    assert code == 0
+    assert "44 iterations of adam" in out
+    code, _, err = run(capsys, *command, 4, "--learning-rate", 0.1)
+    assert code == 2
+    assert "its method was adam(learning_rate=0.002" in err
+
+
 def test_train_on_ones_own_table(capsys, tmp_path):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 2))

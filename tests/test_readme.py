@@ -11,12 +11,17 @@ ROOT = Path(__file__).parents[1]
 README, LEEME = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.es.md"))
 
 
-def test_the_example_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+def test_the_examples_run(capsys, monkeypatch, tmp_path):
+    code, scale = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict = {"__name__": "readme"}
+    exec(compile(code, "README.md", "exec"), names)
     out = capsys.readouterr().out
     assert float(out.split("test accuracy ")[1].split("\n")[0]) > 0.95
     assert "order 1: the gap shrinks as dt^" in out
+    monkeypatch.chdir(tmp_path)
+    exec(compile(scale, "README.md", "exec"), names)
+    assert int(names["result"].history.step[-1]) == 30 * 22
+    assert (tmp_path / "runs" / "digits" / "660").is_dir()
 
 
 def test_the_spanish_example_runs(capsys):

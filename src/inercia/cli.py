@@ -68,6 +68,8 @@ def train(
     test: float = 0.2,
     seed: int = 0,
     save_params: Annotated[Path | None, tyro.conf.arg(name="save")] = None,
+    checkpoint: Path | None = None,
+    save_every: int | None = None,
 ) -> None:
     """Train a fully connected network on the bundled digits or on your own table.
 
@@ -88,6 +90,8 @@ def train(
         test: Share of the rows held out to test on.
         seed: Fixes the split, the starting weights and all batches.
         save_params: Write the trained weights to this .npz file.
+        checkpoint: Save to this folder, and go on from what it holds; Ctrl-C then ends the run saved.
+        save_every: Iterations between checkpoints, a multiple of those of an epoch; one epoch by default.
     """
     everything = None if data is None else read(data, labels, target=target)
     parts = digits(test, seed) if everything is None else standardise(split(everything, test, seed))
@@ -110,6 +114,7 @@ def train(
         result = run_train(
             chosen, loss, network.init(jax.random.key(seed)), (x, y), epochs=epochs,
             batch_size=None if full else batch_size, key=seed, sampler=sampler, progress=sys.stderr.isatty(),
+            checkpoint=checkpoint, save_every=save_every,
         )  # fmt: skip
     if int(result.diverged) >= 0:
         raise FailedError(f"training diverged at iteration {int(result.diverged)}: try a smaller --learning-rate.")

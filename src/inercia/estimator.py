@@ -81,9 +81,9 @@ class _Estimator(BaseEstimator):
         loss, best, waited = self._risk(), np.inf, 0
         patience = check.whole("n_iter_no_change", self.n_iter_no_change)
         kept = self.params_
+        watch = None if held is None else lambda p: (loss(p, held), p)  # one function, compiled once
         while self.n_iter_ < check.whole("epochs", self.epochs) and waited < patience:
             epochs = min(patience, self.epochs - self.n_iter_)
-            watch = None if held is None else lambda p: (loss(p, held), p)
             losses, watched = self._epochs(x, targets, epochs, watch)
             for i, value in enumerate(losses if watched is None else watched[0]):
                 waited = waited + 1 if value > best - self.tol else 0

@@ -23,6 +23,8 @@ from inercia.path import Path, Solve
 
 #: Bytes that a solver keeps per squared unknown: the Jacobian and its factorisations; 0 where it keeps none.
 SOLVERS = {"DOP853": 0, "RK45": 0, "RK23": 0, "Radau": 48, "BDF": 32, "LSODA": 16}
+#: Unknowns from which whole steps are compiled; below, compiling takes longer than NumPy does.
+COMPILED = 512
 #: Most bytes that an implicit solver may ask for.
 MEMORY_BOUND = 4 * 2**30
 
@@ -110,7 +112,7 @@ def integrate(
         with tqdm(total=times[-1] - times[0], disable=not progress, unit="it", desc=solver) as bar:
             options = {"rtol": rtol, "atol": atol} | ({"jac": jacobian} if SOLVERS[solver] else {})
             kind = solver
-            if solver in runge_kutta.EXPLICIT:
+            if solver in runge_kutta.EXPLICIT and z0.size >= COMPILED:
                 kind = runge_kutta.compiled(solver, partial(_step, flow, loss, solver, theta, start))
             reached, z, solve, stopped = _solve(rate, np.asarray(z0), times, solver, kind, options, bar)
         params_at, state_at, losses = tree.to_numpy(_unpack(loss, theta, start, z))

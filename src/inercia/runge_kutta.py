@@ -73,25 +73,24 @@ def stages(name: str, rate: Callable, slopes: Any, y: Any, f: Any, h: Any, rtol:
     from scipy import integrate  # noqa: PLC0415
 
     tableau = getattr(integrate, name)
-    rows = [*np.asarray(tableau.A)[1:], np.asarray(tableau.B)]
-
-    def combine(weights, slopes):
-        return sum(w * slopes[r] for r, w in enumerate(weights) if w != 0)
-
-    # One loop over the stages keeps one copy of the gradient in the program; the branches are only sums.
-    sums = [lambda slopes, weights=weights: combine(weights, slopes) for weights in rows]
+    weights = np.zeros((tableau.n_stages, tableau.n_stages + 1))  # row s leads to slope s + 1; the last row is b
+    weights[:-1, : tableau.A.shape[1]] = tableau.A[1:]
+    weights[-1, :-1] = tableau.B
+    weights = jnp.asarray(weights)
 
     def stage(s, carry):
         slopes, _ = carry
-        point = y + h * jax.lax.switch(s, sums, slopes)
+        point = y + h * (weights[s] @ slopes)
         return jax.lax.dynamic_update_index_in_dim(slopes, rate(point), s + 1, 0), point
 
-    slopes, after = jax.lax.fori_loop(0, len(rows), stage, (slopes.at[0].set(f), y))
+    # One loop over the stages keeps one copy of the gradient in the program. The old slopes are cleared, for 0 * nan.
+    slopes = jnp.zeros_like(slopes).at[0].set(f)
+    slopes, after = jax.lax.fori_loop(0, tableau.n_stages, stage, (slopes, y))
     scale = atol + rtol * jnp.maximum(abs(y), abs(after))
     if name == "DOP853":
-        fifth, third = (jnp.sum((combine(E, slopes) / scale) ** 2) for E in (tableau.E5, tableau.E3))
+        fifth, third = (jnp.sum(((E @ slopes) / scale) ** 2) for E in (tableau.E5, tableau.E3))
         both = fifth + 0.01 * third
         error = jnp.where(both == 0, 0.0, abs(h) * fifth / jnp.sqrt(jnp.where(both == 0, 1.0, both) * y.size))
     else:
-        error = jnp.sqrt(jnp.mean((h * combine(tableau.E, slopes) / scale) ** 2))
+        error = jnp.sqrt(jnp.mean((h * (tableau.E @ slopes) / scale) ** 2))
     return slopes, after, slopes[-1], error

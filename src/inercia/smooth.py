@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.extend.core import Literal
 
 from inercia.method import Params, State
 
@@ -54,7 +53,7 @@ def _walk(jaxpr: Any, inputs: list[int], found: set[str]) -> list[int]:
     kind = {id(v): k for v, k in zip(jaxpr.invars, inputs, strict=True)}
 
     def of(v: Any) -> int:
-        return _FREE if isinstance(v, Literal) else kind.get(id(v), _FREE)
+        return _FREE if hasattr(v, "val") else kind.get(id(v), _FREE)
 
     for eqn in jaxpr.eqns:
         name, given = eqn.primitive.name, [of(v) for v in eqn.invars]
@@ -64,7 +63,7 @@ def _walk(jaxpr: Any, inputs: list[int], found: set[str]) -> list[int]:
                 found.add(name)
             if name in _COMPARISONS:
                 # Against zero it only guards a division: v > 0 ? 1/sqrt(v) : 0.
-                guard = any(isinstance(v, Literal) and v.val == 0 for v in eqn.invars)
+                guard = any(getattr(v, "val", 1) == 0 for v in eqn.invars)
                 result = [_SMOOTH if guard else _THRESHOLD]
             elif name in ("select_n", "cond") and given[0] == _THRESHOLD:
                 found.add("a branch on the gradient's size")
