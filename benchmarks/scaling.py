@@ -52,11 +52,12 @@ def _call(widths, rows, batch, epochs):
 
 def _width(n):
     size = n * n + 3 * n + 1
-    return str(size), _call([1, n, n, 1], 256, 32, 10), 1e6 / 80
+    return str(size), _call([1, n, n, 1], 256, 32, 50), 1e6 / 400
 
 
 def _rows(n):
-    return str(n), _call([1, 32, 32, 1], n, 32, 2), 1e6 / (n // 32 * 2)
+    epochs = max(1, 2**17 // n)  # 4096 steps, or one pass
+    return str(n), _call([1, 32, 32, 1], n, 32, epochs), 1e6 / (n // 32 * epochs)
 
 
 def _steps(n):
