@@ -187,3 +187,8 @@ def test_interrupted_is_saved(tmp_path, number, code):
     process.send_signal(number)
     assert process.wait(60) == code
     assert steps_in(tmp_path)
+
+
+def test_not_inside_a_map(tmp_path):
+    with pytest.raises(ValueError, match="inside jit or vmap"):
+        jax.vmap(lambda b: train(tmp_path, ia.momentum(0.1, b)).params)(jnp.array([0.5, 0.9]))

@@ -78,6 +78,8 @@ class Checkpoints:
 
     def save(self, step: int, carry: Any, history: Any) -> None:
         """Save after `step` iterations; where that fails the run goes on and the checkpoints before stay."""
+        if not check.known(carry):
+            raise ValueError("checkpoint needs a training of its own: inside jit or vmap nothing can be saved.")
         leaves, rows = _plain(carry), [np.asarray(leaf) for leaf in jax.tree.leaves(history)]
         meta = {"fingerprint": self.fingerprint, "checksum": _checksum(leaves, rows)}
         items = self.ocp.args.Composite(
@@ -160,6 +162,8 @@ def traced(function: Any, *arguments: Any) -> str:
 
 
 def _described(value: Any) -> str:
+    if not check.known(value):
+        return "a traced number"
     if callable(value):
         return traced(value, jax.ShapeDtypeStruct((), jnp.int32))
     if isinstance(value, jax.Array | np.ndarray):

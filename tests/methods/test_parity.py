@@ -114,7 +114,7 @@ def pairs(draw):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_equal_to_optax(dtype, data):
     with jax.enable_x64(dtype == "float64"):
