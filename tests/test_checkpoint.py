@@ -75,6 +75,7 @@ def test_saves_where_asked(tmp_path):
         ({"data": (DATA[0] + 1, DATA[1])}, "its data"),
         ({"batch_size": 64, "every": 8}, "its sampler was .'shuffle', 32."),
         ({"key": 2}, "its key"),
+        ({"evaluate": None}, "its evaluate was"),
         ({"every": 4}, "its every was 8, and now it is 4"),
     ],
 )
@@ -137,6 +138,7 @@ def test_none_can_be_read(tmp_path):
         os.truncate(file, 0)
     with pytest.raises(ValueError, match="none of the 1 checkpoints"), pytest.warns(ia.InerciaWarning):
         train(tmp_path, epochs=1)
+    assert steps_in(tmp_path) == [8]  # nothing is removed
 
 
 def test_a_full_disk_keeps_what_there_is(tmp_path, monkeypatch):

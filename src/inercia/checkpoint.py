@@ -50,9 +50,7 @@ class Checkpoints:
         steps = sorted(self.manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                meta = self.manager.restore(step, args=self.ocp.args.Composite(meta=self.ocp.args.JsonRestore()))[
-                    "meta"
-                ]
+                meta = self._read(step, "meta", self.ocp.args.JsonRestore())
                 fingerprint, checksum = meta["fingerprint"], meta["checksum"]
             except Exception as error:  # whatever a damaged file makes the reader raise
                 self._damaged(step, error)
@@ -66,6 +64,8 @@ class Checkpoints:
                 if _checksum(leaves, kept) != checksum:
                     raise ValueError("its checksum does not match")
                 carry = jax.tree.unflatten(jax.tree.structure(carry), _typed(leaves, carry))
+                for damaged in steps[: steps.index(step)]:  # only now: where none is sound, nothing is removed
+                    self.manager.delete(damaged)
                 return step, carry, jax.tree.unflatten(jax.tree.structure(history), kept)
             except Exception as error:
                 self._damaged(step, error)
@@ -108,12 +108,11 @@ class Checkpoints:
 
     def _damaged(self, step: int, error: Exception) -> None:
         warnings.warn(
-            f"the checkpoint of iteration {step} in {self.folder} is damaged ({_short(error)}): it is removed, and the "
-            "one before is used.",
+            f"the checkpoint of iteration {step} in {self.folder} is damaged ({_short(error)}): the one before is used "
+            "and this one removed, if that one is sound.",
             check.InerciaWarning,
             stacklevel=4,
         )
-        self.manager.delete(step)
 
     def _compare(self, saved: dict[str, str]) -> None:
         for name, now in self.fingerprint.items():

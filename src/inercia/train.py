@@ -138,7 +138,12 @@ def train(
     run = partial(_stretch, method, loss, evaluate, placed, batches.rows)
     start, pieces, book = 0, [], None
     if checkpoint is not None:
-        config = {"sampler": (sampler, batches.batch_size), "every": every, "key": jax.random.key_data(key).tolist()}
+        config = {
+            "sampler": (sampler, batches.batch_size),
+            "every": every,
+            "key": jax.random.key_data(key).tolist(),
+            "evaluate": None if evaluate is None else jax.eval_shape(evaluate, params),  # the form of the history
+        }
         book = Checkpoints(checkpoint, keep, fingerprint(method, loss, params, (x, y), **config))
         start, carry, pieces = _resumed(book, carry, evaluate, total)
     records = -(-total // every) if checkpoint is None else save_every // every
