@@ -10,7 +10,7 @@ FLOORS = [
     # words
     ["check", "tree", "path"],
     # the problem
-    ["method", "network", "risk", "problems", "data", "read", "sampler"],
+    ["method", "network", "risk", "problems", "data", "read", "shards", "sampler"],
     # methods
     [
         "methods.sgd",
@@ -28,7 +28,7 @@ FLOORS = [
     ["convert", "quadratic", "smooth", "interpolate", "iterate", "runge_kutta", "integrate"],
     ["limit", "modified", "stability", "noise"],
     # runs
-    ["compare", "order", "mesh", "interrupt", "checkpoint", "train"],
+    ["compare", "order", "mesh", "interrupt", "hosts", "checkpoint", "stream", "train"],
     # faces
     ["plot", "demo", "estimator", "cli"],
 ]

@@ -73,6 +73,29 @@ def test_iterate_on_a_mesh(axes):
     """)
 
 
+def test_streams_on_a_mesh():
+    on_eight_devices("""
+        import tempfile
+        mesh = jax.make_mesh((4, 2), ("a", "b"))
+        x, y = train
+        np.savez(tempfile.gettempdir() + f"/{__import__('os').getpid()}.npz", x=x, y=y)
+        data = ia.shards([tempfile.gettempdir() + f"/{__import__('os').getpid()}.npz"])
+        batches = [(x[k:k + 64], y[k:k + 64]) for k in range(0, 640, 64)]
+        options = dict(epochs=2, key=1, evaluate=lambda p: ia.accuracy(network)(p, train))
+        method = ia.adam(1e-3)
+        one = ia.train(method, loss, params, train, batch_size=128, **options)
+        close(one, ia.train(method, loss, params, data, batch_size=128, mesh=mesh, shard_params=True, **options))
+        one = ia.train(method, loss, params, batches, **options)
+        close(one, ia.train(method, loss, params, batches, mesh=mesh, **options))
+        try:
+            ia.train(method, loss, params, [(x[:20], y[:20])], epochs=1, mesh=mesh)
+        except ValueError as error:
+            assert "8 devices and a batch has 20 rows" in str(error), error
+        else:
+            raise AssertionError("accepted")
+    """)
+
+
 def test_a_batch_that_does_not_divide():
     on_eight_devices("""
         try:

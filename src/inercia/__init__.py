@@ -44,6 +44,7 @@ from inercia.quadratic import exact_flow, exact_iterates, quadratic
 from inercia.read import FileError, read, read_idx
 from inercia.risk import Risk, accuracy, risk
 from inercia.sampler import Sampler, sampler
+from inercia.shards import Shards, shards
 from inercia.smooth import kinks
 from inercia.stability import Stability, best_heavy_ball, growth, stability
 from inercia.train import History, Result, train
@@ -80,6 +81,7 @@ __all__ = [
     "RmspropState",
     "Sampler",
     "SgdState",
+    "Shards",
     "SignState",
     "Solve",
     "Split",
@@ -120,6 +122,7 @@ __all__ = [
     "rmsprop",
     "sampler",
     "sgd",
+    "shards",
     "sign_sgd",
     "split",
     "stability",

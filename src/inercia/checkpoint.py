@@ -10,6 +10,8 @@ them: a checkpoint that does not read, or reads as other numbers, is passed over
 import hashlib
 import warnings
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inercia import check
+from inercia import check, hosts
+from inercia.mesh import Placement
 from inercia.method import Method
 
 
 class Checkpoints:
     """The checkpoints of one training, in one folder."""
 
-    def __init__(self, folder: Any, keep: int, fingerprint: dict[str, str]) -> None:
+    def __init__(self, folder: Any, keep: int, fingerprint: dict[str, str], placed: Placement | None = None) -> None:
         try:
             import orbax.checkpoint as ocp  # noqa: PLC0415  an extra, and slow to load
         except ImportError:
@@ -32,8 +35,18 @@ class Checkpoints:
         self.ocp, self.folder, self.fingerprint = ocp, Path(folder).absolute(), fingerprint
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"checkpoint must be a folder, but {self.folder} is a file.")
+        self.placed, self.several = placed, placed is not None and placed.mesh.is_multi_process
+        writes = hosts.first() or not self.several
+        if writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self.agreed(0)  # the folder is there
+        own = jax.process_index()  # each process reads on its own, and process 0 alone writes
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            max_to_keep=keep,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=writes,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(own, {own}, f"process{own}"),
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -48,27 +61,24 @@ class Checkpoints:
             ValueError: the checkpoint is another run's; or there are some, and none of them can be read.
         """
         steps = sorted(self.manager.all_steps(), reverse=True)
+        if self.several and self.agreed(sum(steps)) != -self.agreed(-sum(steps)):
+            raise ValueError(
+                f"all processes must see the same checkpoints, on a file system they share: {self.folder}."
+            )
         for step in steps:
-            try:
-                meta = self._read(step, "meta", self.ocp.args.JsonRestore())
-                fingerprint, checksum = meta["fingerprint"], meta["checksum"]
-            except Exception as error:  # whatever a damaged file makes the reader raise
-                self._damaged(step, error)
+            meta = self._sound(step, partial(self._read, step, "meta", self.ocp.args.JsonRestore()))
+            if meta is None:
                 continue
-            self._compare(fingerprint)
-            try:
-                abstract = [jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=p.sharding) for p in _plain(carry)]
-                leaves = self._read(step, "arrays", self.ocp.args.StandardRestore({"carry": abstract}))["carry"]
-                rows = self._read(step, "rows", self.ocp.args.StandardRestore())
-                kept = [np.asarray(rows[str(i)]) for i in range(len(rows))]
-                if _checksum(leaves, kept) != checksum:
-                    raise ValueError("its checksum does not match")
-                carry = jax.tree.unflatten(jax.tree.structure(carry), _typed(leaves, carry))
-                for damaged in steps[: steps.index(step)]:  # only now: where none is sound, nothing is removed
+            self._compare(meta["fingerprint"])
+            found = self._sound(step, partial(self._numbers, step, meta["checksum"], carry))
+            if found is None:
+                continue
+            leaves, kept = found
+            for damaged in steps[: steps.index(step)]:  # only now: where none is sound, nothing is removed
+                if hosts.first() or not self.several:
                     self.manager.delete(damaged)
-                return step, carry, jax.tree.unflatten(jax.tree.structure(history), kept)
-            except Exception as error:
-                self._damaged(step, error)
+            carry = jax.tree.unflatten(jax.tree.structure(carry), _typed(leaves, carry))
+            return step, carry, jax.tree.unflatten(jax.tree.structure(history), kept)
         if steps:
             raise ValueError(
                 f"none of the {len(steps)} checkpoints in {self.folder} can be read: move the folder away to start "
@@ -82,6 +92,10 @@ class Checkpoints:
             raise ValueError("checkpoint needs a training of its own: inside jit or vmap nothing can be saved.")
         leaves, rows = _plain(carry), [np.asarray(leaf) for leaf in jax.tree.leaves(history)]
         meta = {"fingerprint": self.fingerprint, "checksum": _checksum(leaves, rows)}
+        if self.several:
+            leaves = [hosts.gathered(leaf) for leaf in leaves]
+            if not hosts.first():
+                return
         items = self.ocp.args.Composite(
             arrays=self.ocp.args.StandardSave({"carry": leaves}),
             rows=self.ocp.args.StandardSave({str(i): leaf for i, leaf in enumerate(rows)}),
@@ -102,6 +116,35 @@ class Checkpoints:
     def close(self) -> None:
         """Let go of the folder."""
         self.manager.close()
+
+    def agreed(self, value: int) -> int:
+        """Return the largest value that a process of this run gives."""
+        return hosts.largest(value) if self.several else value
+
+    def _sound(self, step: int, read: Callable[[], Any]) -> Any:
+        """Return what `read` returns, or None, having said so, where it raises in this or another process."""
+        try:
+            found, error = read(), None
+        except Exception as raised:  # whatever a damaged file makes the reader raise
+            found, error = None, raised
+        if self.agreed(int(error is not None)):
+            self._damaged(step, error or ValueError("another process cannot read it"))
+            return None
+        return found
+
+    def _numbers(self, step: int, checksum: Any, carry: Any) -> tuple[list, list]:
+        plain = _plain(carry)
+        shardings = [leaf.sharding for leaf in plain]
+        where = [None] * len(plain) if self.several else shardings
+        abstract = [jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s) for p, s in zip(plain, where, strict=True)]
+        leaves = self._read(step, "arrays", self.ocp.args.StandardRestore({"carry": abstract}))["carry"]
+        if self.several:
+            leaves = self.placed.put([np.asarray(leaf) for leaf in leaves], shardings)
+        rows = self._read(step, "rows", self.ocp.args.StandardRestore())
+        kept = [np.asarray(rows[str(i)]) for i in range(len(rows))]
+        if _checksum(leaves, kept) != checksum:
+            raise ValueError("its checksum does not match")
+        return leaves, kept
 
     def _read(self, step: int, item: str, how: Any) -> Any:
         return self.manager.restore(step, args=self.ocp.args.Composite(**{item: how}))[item]
@@ -128,24 +171,35 @@ class Checkpoints:
 _TRACED = "program "
 
 
-def fingerprint(method: Any, loss: Any, params: Any, data: Any, **config: Any) -> dict[str, str]:
-    """Describe what decides a run, by name; equal descriptions mean equal runs."""
-    x, y = data
+def digest_of(data: Any) -> str:
+    """Describe data in memory by their content."""
+    digest = hashlib.sha256()
+    for part in data:
+        digest.update(f"{part.shape}{part.dtype}".encode())
+        digest.update(np.ascontiguousarray(part).data)
+    return f"{data[0].shape[0]} rows {digest.hexdigest()[:12]}"
+
+
+def fingerprint(method: Any, loss: Any, params: Any, batch: Any, **config: Any) -> dict[str, str]:
+    """Describe what decides a run, by name; equal descriptions mean equal runs.
+
+    Args:
+        method: its hyperparameters, or the program it traces to, go into the description.
+        loss: as traced on one row of a batch.
+        params: arrays or their abstract forms.
+        batch: x and y of one, in the abstract.
+        config: whatever else decides the run.
+    """
     abstract = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
-    row = tuple(jax.ShapeDtypeStruct((1, *part.shape[1:]), part.dtype) for part in (x, y))
+    row = tuple(jax.ShapeDtypeStruct((1, *part.shape[1:]), part.dtype) for part in batch)
     if isinstance(method, Method):
         shown = ", ".join(f"{name}={_described(value)}" for name, value in method.hyper.items())
         described = f"{method.name}({shown}, dt={_described(method.dt)})"
     else:
         described = traced(lambda p: method.update(p, method.init(p), p), abstract)
-    digest = hashlib.sha256()
-    for part in (x, y):
-        digest.update(f"{part.shape}{part.dtype}".encode())
-        digest.update(np.ascontiguousarray(part).data)
     return {
         "method": described,
         "loss": traced(loss, abstract, row),
-        "data": f"{x.shape[0]} rows {digest.hexdigest()[:12]}",
         **{name: str(value) for name, value in config.items()},
         "jax": jax.__version__,
     }

@@ -76,14 +76,7 @@ def read_idx(file: str | Path) -> np.ndarray:
     path = Path(file)
     try:
         with _open(path) as stream:
-            head = stream.read(4)
-            if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES or head[3] == 0:
-                raise FileError(f"{path}: this is no IDX file (it starts with {head.hex() or 'nothing'}).")
-            sizes = stream.read(4 * head[3])
-            if len(sizes) < 4 * head[3]:
-                raise FileError(f"{path}: the IDX header is cut short.")
-            shape = struct.unpack(f">{head[3]}I", sizes)
-            dtype = np.dtype(_IDX_TYPES[head[2]])
+            shape, dtype = idx_header(stream, path)
             expected = math.prod(shape) * dtype.itemsize
             content = _at_most(stream, expected + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -95,6 +88,17 @@ def read_idx(file: str | Path) -> np.ndarray:
         return np.frombuffer(content, dtype).reshape(shape)
     except ValueError as error:
         raise FileError(f"{path}: no array has the shape {shape} ({error}).") from None
+
+
+def idx_header(stream: Any, path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    """Read shape and dtype from the head of an IDX file, or raise `FileError`."""
+    head = stream.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES or head[3] == 0:
+        raise FileError(f"{path}: this is no IDX file (it starts with {head.hex() or 'nothing'}).")
+    sizes = stream.read(4 * head[3])
+    if len(sizes) < 4 * head[3]:
+        raise FileError(f"{path}: the IDX header is cut short.")
+    return struct.unpack(f">{head[3]}I", sizes), np.dtype(_IDX_TYPES[head[2]])
 
 
 def _read_npz(path: Path) -> Dataset:

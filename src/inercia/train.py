@@ -9,7 +9,7 @@ over keys, over starts and over hyperparameters trains all of them at once.
 
 import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,14 +18,16 @@ import jax.numpy as jnp
 import optax
 from tqdm import tqdm
 
-from inercia import check
-from inercia.checkpoint import Checkpoints, fingerprint
-from inercia.data import checked
+from inercia import check, hosts
+from inercia.checkpoint import Checkpoints, digest_of, fingerprint
+from inercia.data import Dataset, checked
 from inercia.interrupt import interrupted, stop_for
 from inercia.mesh import place
 from inercia.method import Params, State
 from inercia.sampler import Sampler
 from inercia.sampler import sampler as make_sampler
+from inercia.shards import Shards
+from inercia.stream import Source
 
 #: Row numbers that are drawn at a time.
 _BLOCK = 2**16
@@ -57,7 +59,7 @@ def train(
     data: Any,
     *,
     epochs: int,
-    key: Any,
+    key: Any = None,
     batch_size: int | None = None,
     sampler: str = "shuffle",
     evaluate: Callable[[Params], Any] | None = None,
@@ -115,79 +117,188 @@ def train(
         True
     """
     check.differentiable("params", params)
-    x, y = checked(data)
     epochs = check.whole("epochs", epochs)
-    batches = make_sampler(sampler, len(x), batch_size)
-    every = batches.epoch if every is None else check.whole("every", every)
-    save_every = every if save_every is None else check.whole("save_every", save_every)
-    if save_every % every:
-        raise ValueError(f"save_every must be a multiple of every, but save_every = {save_every} and every = {every}.")
-    placed = None if mesh is None else place(mesh, shard_params, batches.batch_size)
+    key = jax.random.key(key) if isinstance(key, int) else key
+    data = checked(data) if _resident(data) else data
+    batches = _sampler_of(data, sampler, batch_size, key)
+    placed = None if mesh is None else place(mesh, shard_params, batches and batches.batch_size)
+    every, save_every = _records(every, save_every, batches)
+    total = epochs * batches.epoch if batches else epochs * len(data) if hasattr(data, "__len__") else None
+    setting = _Setting(method, loss, evaluate, placed, epochs, every, batches, key)
+    if isinstance(data, Dataset):
+        # Between saves and progress nothing needs the host: all records are one call.
+        most = None if checkpoint is None else save_every // every
+        if progress and checkpoint is None:
+            most = -(-total // every // _STRETCHES)
+        supply = _from_memory(setting, params, data, most)
+    else:
+        supply = _from_outside(setting, params, data)
+    check.loss_of(loss, params, supply.batch)
+
+    with contextlib.ExitStack() as around:
+        if placed is not None and placed.mesh.is_multi_process:
+            around.enter_context(hosts.watched())
+        begun, start, pieces, book = _begin(method, placed, params, state), 0, [], None
+        if checkpoint is not None:
+            config = {
+                "data": supply.digest(),
+                "sampler": (sampler, batches.batch_size) if batches else "of the data",
+                "every": every,
+                "key": None if key is None else jax.random.key_data(key).tolist(),
+                "evaluate": None if evaluate is None else jax.eval_shape(evaluate, params),  # the form of the history
+            }
+            book = Checkpoints(checkpoint, keep, fingerprint(method, loss, params, supply.batch, **config), placed)
+            start, begun, pieces = _resumed(book, begun, evaluate, total)
+        carry, saved, done = begun, start, start
+        signals = around.enter_context(_signals(book))
+        quiet = not (progress and hosts.first())
+        bar = around.enter_context(tqdm(total=total, initial=start, disable=quiet, unit="it", desc="train"))
+        for done, carry, recorded in supply.stretches(begun, start):
+            pieces.append(recorded)
+            if not quiet and check.known(recorded):
+                bar.set_postfix(loss=f"{float(recorded.loss[-1]):.4g}", refresh=False)
+                bar.update(done - bar.n)
+            if (progress or book is not None) and check.known(recorded) and int(carry[2]) >= 0:
+                break
+            signal = 0 if book is None else book.agreed(signals[0] if signals else 0)
+            if book is not None and done % (every or 1) == 0 and (signal or done % (save_every or 1) == 0):
+                book.save(done, carry, _joined(pieces))
+                saved = done
+            if signal:
+                stop_for(signal)
+        else:
+            if book is not None and done % (every or 1) == 0 and done != saved:
+                book.save(done, carry, _joined(pieces))
+        if book is not None:
+            book.close()
+        params, state, diverged = carry
+        _tell(diverged, done)
+        return Result(params, state, _joined(pieces), diverged)
+
+
+class _Setting(NamedTuple):
+    """What does not change during a training."""
+
+    method: Any
+    loss: Any
+    evaluate: Any
+    placed: Any
+    epochs: int
+    every: int | None  # iterations between records; None: a pass over data that give their own batches
+    batches: Sampler | None
+    key: Any
+
+
+class _Supply(NamedTuple):
+    """Data, and how the training goes through them."""
+
+    batch: tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]
+    digest: Callable[[], str]
+    stretches: Callable[..., Iterator[tuple[int, Any, History]]]  # (carry, start) -> (iterations done, carry, records)
+
+
+def _from_memory(setting: _Setting, params: Params, data: Any, most: int | None) -> _Supply:
+    """Hold all rows on the device; the program draws its batches itself, `most` records in a call."""
+    method, loss, evaluate, placed, epochs, every, batches, key = setting
+    assert batches is not None
+    assert every is not None
     dtype = jnp.result_type(*jax.tree.leaves(params))
-    x, y = (jnp.asarray(part, dtype if jnp.issubdtype(part.dtype, jnp.inexact) else None) for part in (x, y))
+    x, y = (jnp.asarray(part, dtype if jnp.issubdtype(part.dtype, jnp.inexact) else None) for part in data)
     if hasattr(loss, "check"):
         loss.check(params, (x, y))
-    batch = [jax.ShapeDtypeStruct((batches.batch_size, *part.shape[1:]), part.dtype) for part in (x, y)]
-    check.loss_of(loss, params, tuple(batch))
-
     total = epochs * batches.epoch
-    key = jax.random.key(key) if isinstance(key, int) else key
+    batch = tuple(jax.ShapeDtypeStruct((batches.batch_size, *part.shape[1:]), part.dtype) for part in (x, y))
+    digest = partial(digest_of, (x, y))
     if placed is not None:
-        x, y, key = jax.device_put((x, y, key), placed.whole((x, y, key)))
-    carry = _begin(method, placed, params, state)
-    run = partial(_stretch, method, loss, evaluate, placed, batches.rows)
-    start, pieces, book = 0, [], None
-    if checkpoint is not None:
-        config = {
-            "sampler": (sampler, batches.batch_size),
-            "every": every,
-            "key": jax.random.key_data(key).tolist(),
-            "evaluate": None if evaluate is None else jax.eval_shape(evaluate, params),  # the form of the history
-        }
-        book = Checkpoints(checkpoint, keep, fingerprint(method, loss, params, (x, y), **config))
-        start, carry, pieces = _resumed(book, carry, evaluate, total)
-    records = -(-total // every) if checkpoint is None else save_every // every
-    if progress and checkpoint is None:
-        records = min(records, -(-total // every // _STRETCHES))
-    with (
-        tqdm(total=total, initial=start, disable=not progress, unit="it", desc="train") as bar,
-        _signals(book) as signals,
-    ):
-        for first, blocks, per_block, length in _plan(start, total, every, records, batches):
+        x, y, key = placed.put((x, y, key), placed.whole((x, y, key)))
+
+    def stretches(carry, start):
+        run = partial(_stretch, method, loss, evaluate, placed, batches.rows)
+        for first, blocks, per_block, length in _plan(start, total, every, most or -(-total // every), batches):
             aligned = first % batches.epoch == 0 and (blocks * per_block == 1 or length % batches.epoch == 0)
             with warnings.catch_warnings():
                 # Where only hyperparameters are mapped, the unmapped start cannot become the mapped result.
                 warnings.filterwarnings("ignore", "Some donated buffers were not usable")
                 carry, recorded = run(blocks, per_block, length, aligned, carry, x, y, key, jnp.int32(first))
-            pieces.append(recorded)
-            done = first + blocks * per_block * length
-            if progress and check.known(recorded):
-                bar.set_postfix(loss=f"{float(recorded.loss[-1]):.4g}", refresh=False)
-                bar.update(done - first)
-            if (progress or book is not None) and check.known(recorded) and int(carry[2]) >= 0:
-                break
-            if book is not None and done % every == 0 and (signals or done % save_every == 0 or done == total):
-                book.save(done, carry, _joined(pieces))
-            if signals:
-                stop_for(signals[0])
-    if book is not None:
-        book.close()
-    params, state, diverged = carry
-    _tell(diverged, total)
-    return Result(params, state, _joined(pieces), diverged)
+            yield first + blocks * per_block * length, carry, recorded
+
+    return _Supply(batch, digest, stretches)
 
 
-def _tell(diverged: Any, total: int) -> None:
-    if check.known(diverged) and int(diverged) >= 0:
+def _from_outside(setting: _Setting, params: Params, data: Any) -> _Supply:
+    """Read the batches ahead of their use; a stretch is one record."""
+    method, loss, evaluate, placed, epochs, every, batches, key = setting
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    judge = partial(loss.check, params) if hasattr(loss, "check") else None
+    source = Source(data, batches, key, dtype, placed, judge)
+
+    def stretches(carry, start):
+        losses: list[Any] = []
+        done = start
+        for chunk in source.chunks(start, epochs, every):
+            if chunk.batches is not None:
+                if losses:
+                    jax.block_until_ready(losses[-1])  # no more than one chunk waits for the device
+                carry, values = _fed(method, loss, placed, carry, *chunk.batches, jnp.int32(done))
+                losses.append(values)
+                done = chunk.done
+            if chunk.ends:
+                measured = None if evaluate is None else _measured(evaluate, placed, carry[0])
+                mean = jnp.concatenate(losses).mean()[None]
+                yield done, carry, History(jnp.full(1, done, jnp.int32), mean, measured)
+                losses = []
+
+    return _Supply(source.batch, source.digest, stretches)
+
+
+def _resident(data: Any) -> bool:
+    """Whether data are a pair of arrays (or a wrong one), and not batches to go through."""
+    batches = isinstance(data, list) and len(data) > 0 and all(isinstance(batch, tuple | list) for batch in data)
+    return isinstance(data, tuple | list) and not batches
+
+
+def _sampler_of(data: Any, name: str, batch_size: int | None, key: Any) -> Sampler | None:
+    """Return the sampler over the rows of data, or None for data that give their own batches."""
+    if isinstance(data, Dataset | Shards):
+        if key is None:
+            raise TypeError("train needs a key, for example key=0: it fixes all batches.")
+        rows = len(data) if isinstance(data, Shards) else len(data[0])
+        if isinstance(data, Shards) and name == "full":
+            raise ValueError(
+                "sampler 'full' holds all rows at once, which shards are there to avoid: choose 'shuffle'."
+            )
+        return make_sampler(name, rows, batch_size)
+    if not isinstance(data, Iterable):
+        raise TypeError(f"data must be a pair (x, y), shards or an iterable of batches, not {type(data).__name__}.")
+    if batch_size is not None:
+        raise ValueError("data that give their own batches also fix their size: leave batch_size out.")
+    return None
+
+
+def _records(every: int | None, save_every: int | None, batches: Sampler | None) -> tuple[Any, Any]:
+    """Return the iterations between records and between saves."""
+    if every is None and batches is None:
+        if save_every is not None:
+            raise ValueError("save_every counts iterations: where data give their own batches, pass every too.")
+        return None, None
+    every = batches.epoch if every is None and batches else check.whole("every", every)
+    save_every = every if save_every is None else check.whole("save_every", save_every)
+    if save_every % every:
+        raise ValueError(f"save_every must be a multiple of every, but save_every = {save_every} and every = {every}.")
+    return every, save_every
+
+
+def _tell(diverged: Any, done: int) -> None:
+    if check.known(diverged) and int(diverged) >= 0 and hosts.first():
         warnings.warn(
-            f"training diverged: the loss of iteration {int(diverged)} of {total} is not finite; try a smaller "
+            f"training diverged: the loss of iteration {int(diverged)} of {done} is not finite; try a smaller "
             "learning rate.",
             check.InerciaWarning,
             stacklevel=3,
         )
 
 
-def _resumed(book: Checkpoints, carry: Any, evaluate: Any, total: int) -> tuple[int, Any, list[History]]:
+def _resumed(book: Checkpoints, carry: Any, evaluate: Any, total: int | None) -> tuple[int, Any, list[History]]:
     """Return iterations done, carry and history of the newest checkpoint, or of the start."""
     nothing = jnp.zeros(0)  # only the structure counts
     found = book.restore(
@@ -196,7 +307,7 @@ def _resumed(book: Checkpoints, carry: Any, evaluate: Any, total: int) -> tuple[
     if found is None:
         return 0, carry, []
     start, carry, history = found
-    if start > total:
+    if total is not None and start > total:
         raise ValueError(f"the checkpoint stands at iteration {start}, beyond the {total} that are asked for.")
     return start, carry, [history]
 
@@ -223,27 +334,67 @@ def _plan(start: int, total: int, every: int, records: int, batches: Sampler) ->
     return calls + ([(whole * every, 1, 1, rest)] if rest else [])
 
 
-@partial(jax.jit, static_argnums=(0, 1))
 def _begin(method, placed, params, state):
     """Return the carry of the first stretch, in buffers of its own because the stretch consumes them."""
+    if placed is not None:
+        params, state = placed.put((params, state), placed.carried((params, state)))
+    return _copied(method, placed, params, state)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _copied(method, placed, params, state):
     carry = jax.tree.map(jnp.copy, (params, method.init(params) if state is None else state, jnp.int32(-1)))
     return carry if placed is None else placed.keep(carry)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6, 7, 8), donate_argnums=9)
-def _stretch(method, loss, evaluate, placed, rows, blocks, records, length, aligned, carry, x, y, key, start):
+def _stepper(method, loss, placed):
+    """Return one iteration: (params, state), batch -> (params, state), loss before the update."""
     gradient = jax.value_and_grad(loss)
     update = optax.with_extra_args_support(method).update
 
-    def step(carry, selected):
+    def step(carry, batch):
         params, state = carry
-        batch = (x, y) if selected is None else (x[selected], y[selected])
         batch = batch if placed is None else placed.cut(batch)
         value, grads = gradient(params, batch)
         grads = jax.tree.map(jnp.conj, grads)  # the direction of ascent of complex params
         updates, state = update(grads, state, params, value=value, grad=grads, value_fn=lambda p: loss(p, batch))
         carry = (optax.apply_updates(params, updates), state)
         return carry if placed is None else placed.keep(carry), value
+
+    return step
+
+
+def _divergence(before, params, losses, start):
+    """Return the first iteration whose loss was not finite; -1 if none."""
+    bad = ~jnp.isfinite(losses.ravel())
+    end = start + losses.size - 1  # where the params ended not finite, by an update that followed a finite loss
+    broken = ~jnp.all(jnp.array([jnp.isfinite(p).all() for p in jax.tree.leaves(params)]))
+    here = jnp.where(bad.any(), start + jnp.argmax(bad).astype(jnp.int32), jnp.where(broken, end, -1))
+    return jnp.where(before < 0, here, before)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def _fed(method, loss, placed, carry, x, y, start):
+    """Make one iteration for each of the stacked batches."""
+    *carry, diverged = carry
+    (params, state), losses = jax.lax.scan(_stepper(method, loss, placed), tuple(carry), (x, y))
+    if placed is not None:
+        losses = jax.lax.with_sharding_constraint(losses, placed.whole(losses))
+    return (params, state, _divergence(diverged, params, losses, start)), losses
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _measured(evaluate, placed, params):
+    measured = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], evaluate(params))
+    return measured if placed is None else jax.lax.with_sharding_constraint(measured, placed.whole(measured))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6, 7, 8), donate_argnums=9)
+def _stretch(method, loss, evaluate, placed, rows, blocks, records, length, aligned, carry, x, y, key, start):
+    iteration = _stepper(method, loss, placed)
+
+    def step(carry, selected):
+        return iteration(carry, (x, y) if selected is None else (x[selected], y[selected]))
 
     def record(carry, selected):
         carry, losses = jax.lax.scan(step, carry, selected, length)
@@ -266,12 +417,8 @@ def _stretch(method, loss, evaluate, placed, rows, blocks, records, length, alig
     losses = losses.reshape(blocks * records, length)
     measured = jax.tree.map(lambda leaf: leaf.reshape(blocks * records, *leaf.shape[2:]), measured)
 
-    bad = ~jnp.isfinite(losses.ravel())
-    end = start + losses.size - 1  # where the params ended not finite, by an update that followed a finite loss
-    broken = ~jnp.all(jnp.array([jnp.isfinite(p).all() for p in jax.tree.leaves(params)]))
-    here = jnp.where(bad.any(), start + jnp.argmax(bad).astype(jnp.int32), jnp.where(broken, end, -1))
     steps = start + length * jnp.arange(1, 1 + blocks * records, dtype=jnp.int32)
     history = History(steps, losses.mean(axis=1), measured)
     if placed is not None:
         history = jax.lax.with_sharding_constraint(history, placed.whole(history))
-    return (params, state, jnp.where(diverged < 0, here, diverged)), history
+    return (params, state, _divergence(diverged, params, losses, start)), history
