@@ -1,6 +1,7 @@
 """The `inercia` command: demo, train, compare, order.
 
-Exit codes: 0 done; 1 the computation failed (it diverged, or the solver gave up); 2 wrong input; 130 interrupted.
+Exit codes: 0 done; 1 the computation failed (it diverged, or the solver gave up); 2 wrong input; 75 another process of
+a distributed training was lost (134 where JAX itself ends the process for it): start it again; 130 interrupted.
 """
 
 import sys
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 import tyro
 
-from inercia import check
+from inercia import check, hosts
 from inercia.compare import gap
 from inercia.data import digits, split, standardise
 from inercia.demo import demo as run_demo
@@ -70,6 +71,11 @@ def train(
     save_params: Annotated[Path | None, tyro.conf.arg(name="save")] = None,
     checkpoint: Path | None = None,
     save_every: int | None = None,
+    distributed: bool = False,
+    shard_params: bool = False,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
 ) -> None:
     """Train a fully connected network on the bundled digits or on your own table.
 
@@ -92,7 +98,17 @@ def train(
         save_params: Write the trained weights to this .npz file.
         checkpoint: Save to this folder, and go on from what it holds; Ctrl-C then ends the run saved.
         save_every: Iterations between checkpoints, a multiple of those of an epoch; one epoch by default.
+        distributed: Share the work with the same command on other hosts, over all their devices; SLURM and mpirun tell
+            who they are, else give the next three.
+        shard_params: With distributed, cut weights and optimizer state over the devices too.
+        coordinator: Address host:port of process 0.
+        processes: How many processes there are.
+        process: Number of this one, from 0.
     """
+    if distributed:
+        hosts.join(coordinator, processes, process)
+    elif shard_params or (coordinator, processes, process) != (None, None, None):
+        raise ValueError("--shard-params, --coordinator, --processes and --process belong to --distributed.")
     everything = None if data is None else read(data, labels, target=target)
     parts = digits(test, seed) if everything is None else standardise(split(everything, test, seed))
     classify = parts.train.y.dtype.kind == "i" if task == "auto" else task == "classification"
@@ -114,20 +130,24 @@ def train(
         result = run_train(
             chosen, loss, network.init(jax.random.key(seed)), (x, y), epochs=epochs,
             batch_size=None if full else batch_size, key=seed, sampler=sampler, progress=sys.stderr.isatty(),
-            checkpoint=checkpoint, save_every=save_every,
+            checkpoint=checkpoint, save_every=save_every, shard_params=shard_params,
+            mesh=jax.make_mesh((jax.device_count(),), ("devices",)) if distributed else None,
         )  # fmt: skip
+    params = jax.tree.map(hosts.gathered, result.params)
+    if not hosts.first():
+        return
     if int(result.diverged) >= 0:
         raise FailedError(f"training diverged at iteration {int(result.diverged)}: try a smaller --learning-rate.")
     widths = "-".join(map(str, [x.shape[1], *hidden, outputs]))
     print(f"{len(x)} rows to train on, {len(x_test)} to test; network {widths}")
     print(f"{int(result.history.step[-1])} iterations of {method}; training loss {float(result.history.loss[-1]):.4g}")
     for name, part in (("train", (x, y)), ("test", (x_test, y_test))):
-        value = float(score(result.params, part))
+        value = float(score(params, part))
         print(f"{name} accuracy {value:.2%}" if classify else f"{name} squared error / 2: {value:.4g}")
     if save_params is not None:
         save_params.parent.mkdir(parents=True, exist_ok=True)
-        named = jax.tree_util.tree_leaves_with_path(result.params)
-        weights: dict[str, Any] = {"layer" + jax.tree_util.keystr(k): np.asarray(v) for k, v in named}
+        named = jax.tree_util.tree_leaves_with_path(params)
+        weights: dict[str, Any] = {"layer" + jax.tree_util.keystr(k): v for k, v in named}
         np.savez(save_params, **weights)
         print(f"weights: {save_params}")
 

@@ -5,8 +5,9 @@ compiled program keep them together. Process 0 alone prints and writes.
 
 A process that has died breaks the collectives at once; one that is frozen leaves them waiting for ever. So each writes
 a count into the coordinator's table every second, and whoever finds that another's count has stood still for
-`PATIENCE` seconds, or that the coordinator does not answer, says so and ends with exit code `LOST`. Nothing can be
-finished then: the run goes on from its last checkpoint when it is started again.
+`PATIENCE` seconds, or that the coordinator does not answer, says so and ends with exit code `LOST`. (Where process 0,
+which is the coordinator, dies, JAX's own service may be quicker: it aborts, exit code 134.) Nothing can be finished
+then: the run goes on from its last checkpoint when it is started again.
 """
 
 import contextlib
@@ -99,6 +100,8 @@ class _Watch:
         self.answered = time.monotonic()
         self.seen: dict[str, tuple[str, float]] = {}  # process -> (count, when it came)
         self.ended = threading.Event()
+        if self.table is None:  # the launcher joined the processes by other means, and watches them itself
+            return
         for work in (self._tell, self._look):
             threading.Thread(target=work, daemon=True).start()
 
@@ -123,7 +126,7 @@ class _Watch:
         while not self.ended.wait(_BEAT):
             count += 1
             with contextlib.suppress(Exception):  # a coordinator that is gone: the clock tells
-                self.table.key_value_set(f"inercia/beat/{self.me}", f"{time.time()}", allow_overwrite=True)
+                self.table.key_value_set(f"inercia/beat/{self.me}", f"{count}", allow_overwrite=True)
                 for name, value in self.table.key_value_dir_get("inercia/beat/"):
                     process = name.rsplit("/", 1)[1]
                     if self.seen.get(process, ("", 0.0))[0] != value:
@@ -143,7 +146,7 @@ class _Watch:
 def _leave(reason: str) -> None:
     """End the process at once: a collective that waits for a lost process cannot be interrupted otherwise."""
     print(
-        f"inercia: {reason}; this run cannot go on. Start it again on all hosts: with a checkpoint folder it goes on "
+        f"\ninercia: {reason}; this run cannot go on. Start it again on all hosts: with a checkpoint folder it goes on "
         "from the last save.",
         file=sys.stderr,
         flush=True,
