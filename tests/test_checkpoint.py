@@ -194,3 +194,55 @@ def test_interrupted_is_saved(tmp_path, number, code):
 def test_not_inside_a_map(tmp_path):
     with pytest.raises(ValueError, match="inside jit or vmap"):
         jax.vmap(lambda b: train(tmp_path, ia.momentum(0.1, b)).params)(jnp.array([0.5, 0.9]))
+
+
+def test_a_disk_that_is_really_full(tmp_path):
+    """On a file system with room for some saves only: the run goes on, and what it saved before can be read."""
+    script = f"""
+        import jax, warnings, shutil, inercia as ia
+        train, _ = ia.digits()
+        data, network = tuple(part[:256] for part in train), ia.mlp([64, 256, 10])
+        loss, params = ia.risk(network, "cross-entropy"), network.init(jax.random.key(0))
+        method, options = ia.adam(1e-2), dict(batch_size=32, key=1)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result = ia.train(method, loss, params, data, epochs=6, checkpoint={str(tmp_path)!r}, **options)
+        told = [str(w.message) for w in caught if "could not be saved" in str(w.message)]
+        assert told and all("the training goes on" in line for line in told), told
+        assert int(result.history.step[-1]) == 48
+        shutil.copytree({str(tmp_path)!r}, {str(tmp_path)!r} + "/../copy")  # to where there is room
+        again = ia.train(method, loss, params, data, epochs=6, checkpoint={str(tmp_path)!r} + "/../copy", **options)
+        assert all((a == b).all() for a, b in zip(jax.tree.leaves(result), jax.tree.leaves(again), strict=True))
+        print(len(told), "saves failed")
+    """
+    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    inside = f'mount -t tmpfs -o size={{}} tmpfs {tmp_path} && exec "$0" "$@"'
+    if not shutil.which("unshare") or subprocess.run([*mount, inside.format("1M"), "true"], check=False).returncode:
+        pytest.skip("no file system can be made here")
+    run = subprocess.run(
+        [*mount, inside.format("900k"), sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "saves failed" in run.stdout
+
+
+def test_an_exception_in_evaluate_costs_nothing_that_was_saved(tmp_path):
+    """Raised on the host, in the middle of the run: the error comes through, and the run goes on from the last save."""
+
+    def measure(params, broken):
+        def look(b):
+            if broken and abs(b).max() > limit:
+                raise RuntimeError("the disk of the logger is gone")
+            return np.float32(0)
+
+        return jax.pure_callback(look, jax.ShapeDtypeStruct((), np.float32), params[1].b)
+
+    limit = float(abs(np.asarray(train(epochs=2).params[1].b)).max()) + 1e-6
+    with pytest.raises(Exception, match="the disk of the logger is gone"):
+        train(tmp_path, evaluate=lambda p: measure(p, True))
+    done = steps_in(tmp_path)
+    assert done
+    assert done[-1] < 48
+    whole = train(tmp_path / "whole", evaluate=lambda p: measure(p, False))
+    identical(whole, train(tmp_path, evaluate=lambda p: measure(p, False)))
