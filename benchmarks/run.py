@@ -18,12 +18,12 @@ import tyro
 
 from timing import table
 
-PARTS = ("training", "many", "update", "flows", "startup", "scaling")
+PARTS = ("training", "many", "streaming", "update", "flows", "startup", "scaling")
 PEERS = ("jax", "optax", "flax", "equinox", "torch", "scikit-learn", "numpy", "scipy", "diffrax", "torchdiffeq")
 
 
 def main(
-    parts: tuple[Literal["training", "many", "update", "flows", "startup", "scaling"], ...] = PARTS,
+    parts: tuple[Literal["training", "many", "streaming", "update", "flows", "startup", "scaling"], ...] = PARTS,
     fast: bool = False,
     out: Path = Path(__file__).parent / "RESULTS.md",
 ) -> None:

@@ -139,6 +139,7 @@ class Checkpoints:
         abstract = [jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s) for p, s in zip(plain, where, strict=True)]
         leaves = self._read(step, "arrays", self.ocp.args.StandardRestore({"carry": abstract}))["carry"]
         if self.several:
+            assert self.placed is not None
             leaves = self.placed.put([np.asarray(leaf) for leaf in leaves], shardings)
         rows = self._read(step, "rows", self.ocp.args.StandardRestore())
         kept = [np.asarray(rows[str(i)]) for i in range(len(rows))]

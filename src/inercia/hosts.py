@@ -96,7 +96,8 @@ class _Watch:
     def __init__(self) -> None:
         from jax._src.distributed import global_state  # noqa: PLC0415  the table has no public name
 
-        self.table, self.me = global_state.client, jax.process_index()
+        self.table: Any = global_state.client
+        self.me = jax.process_index()
         self.answered = time.monotonic()
         self.seen: dict[str, tuple[str, float]] = {}  # process -> (count, when it came)
         self.ended = threading.Event()

@@ -55,7 +55,8 @@ class Source:
     def __init__(
         self, data: Any, batches: Sampler | None, key: Any, dtype: Any, placed: Placement | None, judge: Any
     ) -> None:
-        self.data, self.batches, self.key, self.placed, self.judge = data, batches, key, placed, judge
+        self.data: Any = data
+        self.batches, self.key, self.placed, self.judge = batches, key, placed, judge
         self.dtype = dtype
         if isinstance(data, Shards):
             rows = np.linspace(0, len(data) - 1, _SAMPLED).astype(np.int64)
@@ -180,7 +181,8 @@ _rows = partial(jax.jit, static_argnums=(0, 1))(lambda rows, steps, key, start: 
 def _ahead(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     """Yield the chunks, the next `AHEAD` of them being read by a thread meanwhile."""
     source, end = iter(chunks), object()
-    x64, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # these belong to a thread
+    config: Any = jax.config
+    x64, device = config.jax_enable_x64, config.jax_default_device  # these belong to a thread
 
     def following():
         with jax.enable_x64(x64), jax.default_device(device):

@@ -78,17 +78,21 @@ def train(
         method: an inercia method or any optax transformation.
         loss: (params, (x, y)) -> scalar, for example a `risk`.
         params: start; left untouched, the training works on a copy.
-        data: (x, y), rows first; floats are cast to the params' dtype.
+        data: (x, y), rows first; floats are cast to the params' dtype. For more rows than fit into memory: `shards` of
+            files, which train as the same rows in memory would, or any iterable of batches (x, y), passed over once
+            an epoch.
         epochs: passes over the data; an epoch is N // batch_size iterations of "shuffle", N_b of "partition", 1 of
             "full".
-        key: `jax.random.key` that fixes all batches, or a seed.
+        key: `jax.random.key` that fixes all batches, or a seed; an iterable of batches needs none.
         batch_size: rows per iteration, in 1..N; may be left out for "full".
         sampler: "shuffle", "partition" or "full", see `inercia.sampler`.
         evaluate: params -> tree of arrays, traced, called at every record; for example the test accuracy.
         every: iterations between records; by default one epoch.
         state: the method's state to start from; by default `method.init(params)`.
         progress: whether to show a bar.
-        mesh: a `jax.sharding.Mesh` of devices that share the work: each batch is cut over all of them.
+        mesh: a `jax.sharding.Mesh` of devices that share the work: each batch is cut over all of them. They may belong
+            to several processes, which then make the same call (see `inercia.hosts`); all end, with exit code 75, when
+            one of them is lost.
         shard_params: whether params and state are cut over the mesh too, instead of held whole by each device.
         checkpoint: folder to save to and to go on from (extra `checkpoint`). Where it holds checkpoints of this very
             run, the training goes on after the newest, bit for bit as if it had never stopped; `epochs` may grow.
@@ -122,14 +126,14 @@ def train(
     data = checked(data) if _resident(data) else data
     batches = _sampler_of(data, sampler, batch_size, key)
     placed = None if mesh is None else place(mesh, shard_params, batches and batches.batch_size)
-    every, save_every = _records(every, save_every, batches)
-    total = epochs * batches.epoch if batches else epochs * len(data) if hasattr(data, "__len__") else None
-    setting = _Setting(method, loss, evaluate, placed, epochs, every, batches, key)
+    stride, save_every = _records(every, save_every, batches)
+    total: Any = epochs * batches.epoch if batches else epochs * len(data) if hasattr(data, "__len__") else None
+    setting = _Setting(method, loss, evaluate, placed, epochs, stride, batches, key)
     if isinstance(data, Dataset):
         # Between saves and progress nothing needs the host: all records are one call.
-        most = None if checkpoint is None else save_every // every
+        most = None if checkpoint is None else save_every // stride
         if progress and checkpoint is None:
-            most = -(-total // every // _STRETCHES)
+            most = -(-total // stride // _STRETCHES)
         supply = _from_memory(setting, params, data, most)
     else:
         supply = _from_outside(setting, params, data)
@@ -143,7 +147,7 @@ def train(
             config = {
                 "data": supply.digest(),
                 "sampler": (sampler, batches.batch_size) if batches else "of the data",
-                "every": every,
+                "every": stride,
                 "key": None if key is None else jax.random.key_data(key).tolist(),
                 "evaluate": None if evaluate is None else jax.eval_shape(evaluate, params),  # the form of the history
             }
@@ -161,13 +165,13 @@ def train(
             if (progress or book is not None) and check.known(recorded) and int(carry[2]) >= 0:
                 break
             signal = 0 if book is None else book.agreed(signals[0] if signals else 0)
-            if book is not None and done % (every or 1) == 0 and (signal or done % (save_every or 1) == 0):
+            if book is not None and done % (stride or 1) == 0 and (signal or done % (save_every or 1) == 0):
                 book.save(done, carry, _joined(pieces))
                 saved = done
             if signal:
                 stop_for(signal)
         else:
-            if book is not None and done % (every or 1) == 0 and done != saved:
+            if book is not None and done % (stride or 1) == 0 and done != saved:
                 book.save(done, carry, _joined(pieces))
         if book is not None:
             book.close()
@@ -192,7 +196,7 @@ class _Setting(NamedTuple):
 class _Supply(NamedTuple):
     """Data, and how the training goes through them."""
 
-    batch: tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]
+    batch: tuple[jax.ShapeDtypeStruct, ...]
     digest: Callable[[], str]
     stretches: Callable[..., Iterator[tuple[int, Any, History]]]  # (carry, start) -> (iterations done, carry, records)
 
