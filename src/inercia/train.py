@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from tqdm import tqdm
 
@@ -256,7 +257,9 @@ def _from_outside(setting: _Setting, params: Params, data: Any) -> _Supply:
 
 
 def _resident(data: Any) -> bool:
-    """Whether data are a pair of arrays (or a wrong one), and not batches to go through."""
+    """Whether data are a pair of arrays (or a wrong one, as a lone array is), and not batches to go through."""
+    if isinstance(data, np.ndarray | jax.Array):
+        return True
     batches = isinstance(data, list) and len(data) > 0 and all(isinstance(batch, tuple | list) for batch in data)
     return isinstance(data, tuple | list) and not batches
 
