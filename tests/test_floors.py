@@ -17,6 +17,7 @@ FLOORS = [
         "methods.momentum",
         "methods.nesterov",
         "methods.rmsprop",
+        "methods.scalar_rmsprop",
         "methods.adagrad",
         "methods.adam",
         "methods.adamw",
@@ -26,7 +27,8 @@ FLOORS = [
     ],
     # machinery
     ["convert", "quadratic", "smooth", "interpolate", "iterate", "runge_kutta", "integrate"],
-    ["limit", "modified", "stability", "noise"],
+    ["limit", "modified", "stability", "noise", "threshold"],
+    ["precondition", "curvature", "complementarity", "central"],
     # runs
     ["compare", "order", "mesh", "interrupt", "hosts", "checkpoint", "stream", "train"],
     # faces

@@ -2,9 +2,11 @@
 
 from importlib.metadata import version
 
+from inercia.central import central
 from inercia.check import InerciaWarning
 from inercia.compare import Gap, energy, gap
 from inercia.convert import Momentum, convert
+from inercia.curvature import CurvatureError, Spectrum, curvature, density, hvp, in_chunks, sharpness, trace
 from inercia.data import Dataset, Split, digits, split, standardise, teacher
 from inercia.integrate import IntegrationError, integrate
 from inercia.interpolate import Interpolated, interpolated
@@ -21,6 +23,7 @@ from inercia.methods import (
     NesterovState,
     OscillatorState,
     RmspropState,
+    ScalarRmspropState,
     SgdState,
     SignState,
     adagrad,
@@ -32,6 +35,7 @@ from inercia.methods import (
     nesterov,
     oscillator,
     rmsprop,
+    scalar_rmsprop,
     sgd,
     sign_sgd,
 )
@@ -40,6 +44,7 @@ from inercia.network import Layer, Network, backprop, mlp
 from inercia.noise import Diffusion, diffuse
 from inercia.order import Order, order
 from inercia.path import Path, Solve
+from inercia.precondition import preconditioner
 from inercia.quadratic import exact_flow, exact_iterates, quadratic
 from inercia.read import FileError, read, read_idx
 from inercia.risk import Risk, accuracy, risk
@@ -47,6 +52,7 @@ from inercia.sampler import Sampler, sampler
 from inercia.shards import Shards, shards
 from inercia.smooth import kinks
 from inercia.stability import Stability, best_heavy_ball, growth, stability
+from inercia.threshold import Threshold, threshold
 from inercia.train import History, Result, train
 
 __version__ = version("inercia")
@@ -56,6 +62,7 @@ __all__ = [
     "SCHEMES",
     "AdagradState",
     "AdamState",
+    "CurvatureError",
     "Dataset",
     "Diffusion",
     "Equation",
@@ -80,12 +87,15 @@ __all__ = [
     "Risk",
     "RmspropState",
     "Sampler",
+    "ScalarRmspropState",
     "SgdState",
     "Shards",
     "SignState",
     "Solve",
+    "Spectrum",
     "Split",
     "Stability",
+    "Threshold",
     "__version__",
     "accuracy",
     "adagrad",
@@ -93,7 +103,10 @@ __all__ = [
     "adamw",
     "backprop",
     "best_heavy_ball",
+    "central",
     "convert",
+    "curvature",
+    "density",
     "diffuse",
     "digits",
     "energy",
@@ -101,6 +114,8 @@ __all__ = [
     "exact_iterates",
     "gap",
     "growth",
+    "hvp",
+    "in_chunks",
     "integrate",
     "interpolated",
     "iterate",
@@ -115,18 +130,23 @@ __all__ = [
     "nesterov",
     "order",
     "oscillator",
+    "preconditioner",
     "quadratic",
     "read",
     "read_idx",
     "risk",
     "rmsprop",
     "sampler",
+    "scalar_rmsprop",
     "sgd",
     "shards",
+    "sharpness",
     "sign_sgd",
     "split",
     "stability",
     "standardise",
     "teacher",
+    "threshold",
+    "trace",
     "train",
 ]

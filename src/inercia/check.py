@@ -91,6 +91,13 @@ def differentiable(name: str, tree: Any) -> None:
             )
 
 
+def real(name: str, tree: Any) -> None:
+    """Raise unless every leaf of `tree` is an array of real floating numbers."""
+    differentiable(name, tree)
+    if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(tree)):
+        raise TypeError(f"{name} must be real here: give the real and imaginary parts as leaves of their own.")
+
+
 def finite(name: str, array: Any) -> None:
     """Raise unless every number of `array` is finite, naming the first that is not."""
     dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype

@@ -5,8 +5,9 @@
 One compiled scan in float64; works for every method and every optax transformation.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,14 @@ from inercia.method import Params, State
 from inercia.path import Path
 
 
+class Observer(NamedTuple):
+    """What `iterate` may watch, where a function of params and state alone would begin anew at every point."""
+
+    init: Callable[[Params, State], Any]  # before the run -> memory, a tree of arrays
+    observe: Callable[[Params, State, Any], tuple[Any, Any]]  # traced, at every point -> (seen, memory)
+    finish: Callable[[np.ndarray, Any], Any]  # after the run: (times, all that was seen) -> what is kept; may raise
+
+
 def iterate(
     method: optax.GradientTransformation,
     loss: Any,
@@ -26,6 +35,7 @@ def iterate(
     *,
     every: int = 1,
     state: State | None = None,
+    observe: dict[str, Any] | None = None,
 ) -> Path:
     """Iterate a method and record where it went.
 
@@ -36,6 +46,8 @@ def iterate(
         steps: number of updates.
         every: updates between recorded points; must divide steps.
         state: the method's state to start from; by default `method.init(params)`.
+        observe: name -> function (params, state) -> array, or an `Observer` such as `sharpness` makes; traced and
+            computed inside the compiled run at every recorded point; found in `path.observed`.
 
     Returns:
         Path: 1 + steps / every points, the start included, at times k dt in iterations (dt = 1 for a method
@@ -59,17 +71,39 @@ def iterate(
         theta = tree.float64(params)
         check.loss_of(loss, theta)
         start = tree.float64(method.init(theta) if state is None else state)
-        recorded = tree.to_numpy(_scan(method, loss, theta, start, steps // every, every))
-    (theta, moments, losses) = recorded
+        watched = {name: _observer(watcher) for name, watcher in (observe or {}).items()}
+        memory = {name: watcher.init(theta, start) for name, watcher in watched.items()}
+        recorded = _scan(method, loss, theta, start, steps // every, every, tuple(watched.items()), memory)
+        theta, moments, losses, seen = tree.to_numpy(recorded)
     # The clock goes on from the state's own counter, so that a continued run continues the time.
     counted = [leaf for leaf in jax.tree.leaves(start) if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim == 0]
     first = int(counted[0]) if counted else 0
     times = (first + every * np.arange(1 + steps // every)) * float(getattr(method, "dt", 1.0))
-    return Path(times, theta, moments, losses, diverged_at(times, theta, moments, losses))
+    diverged = diverged_at(times, theta, moments, losses)
+    sound = times if diverged is None else times[times < diverged]  # what was seen after a divergence says nothing
+    observed = {
+        name: _padded(watched[name].finish(sound, tree.row(part, slice(len(sound)))), len(times))
+        for name, part in seen.items()
+    }
+    return Path(times, theta, moments, losses, diverged, observed=observed)
 
 
-@partial(jax.jit, static_argnames=("method", "loss", "points", "every"))
-def _scan(method, loss, params, state, points, every):
+def _observer(watcher: Any) -> Observer:
+    if isinstance(watcher, Observer):
+        return watcher
+    return Observer(lambda *_: (), lambda params, state, memory: (watcher(params, state), memory), lambda _, seen: seen)
+
+
+def _padded(seen: Any, length: int) -> Any:
+    def pad(leaf):
+        missing = np.full((length - len(leaf), *leaf.shape[1:]), np.nan)
+        return np.concatenate([leaf, missing]) if len(missing) else leaf
+
+    return jax.tree.map(pad, seen)
+
+
+@partial(jax.jit, static_argnames=("method", "loss", "points", "every", "watched"))
+def _scan(method, loss, params, state, points, every, watched, memory):
     gradient = jax.value_and_grad(loss)
     update = optax.with_extra_args_support(method).update
 
@@ -81,20 +115,26 @@ def _scan(method, loss, params, state, points, every):
         updates, state = update(grads, state, params, value=value, grad=grads, value_fn=loss)
         return (optax.apply_updates(params, updates), state), value
 
+    def look(params, state, memory):
+        both = {name: watcher.observe(params, state, memory[name]) for name, watcher in watched}
+        return tuple({name: jax.tree.map(jnp.asarray, pair[n]) for name, pair in both.items()} for n in (0, 1))
+
     def write(path, k, row):
         return jax.tree.map(lambda rows, leaf: rows.at[k].set(leaf), path, row)
 
     def point(k, carried):
-        carry, path = carried
+        carry, memory, path = carried
         after, value = step(carry)
-        path = write(path, k, (*carry, value))
-        return jax.lax.fori_loop(0, every - 1, lambda _, c: step(c)[0], after), path
+        seen, memory = look(*carry, memory)
+        path = write(path, k, (*carry, value, seen))
+        return jax.lax.fori_loop(0, every - 1, lambda _, c: step(c)[0], after), memory, path
 
     # One buffer, written in place: joining a stack and its last row would need the memory twice.
     start = jax.tree.map(jnp.asarray, (params, state))
-    path = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (points + 1, *leaf.shape)), (*start, loss(params)))
-    (params, state), path = jax.lax.fori_loop(0, points, point, (start, path))
-    return write(path, points, (params, state, loss(params)))
+    row = (*start, loss(params), jax.tree.map(jnp.zeros_like, jax.eval_shape(look, *start, memory)[0]))
+    path = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (points + 1, *leaf.shape)), row)
+    (params, state), memory, path = jax.lax.fori_loop(0, points, point, (start, memory, path))
+    return write(path, points, (params, state, loss(params), look(params, state, memory)[0]))
 
 
 def diverged_at(times: np.ndarray, *trees: Any) -> float | None:

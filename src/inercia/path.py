@@ -5,7 +5,7 @@ whatever plots or measures one takes the other.
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ class Path:
         loss: shape (n,).
         diverged: first recorded time at which loss, params or state were not finite; None when there is none.
         solve: the ODE solver's report; None for a path of iterates.
+        observed: name -> (n, ...), what `iterate` was asked to observe.
 
     Example:
         >>> path = Path(np.arange(2.0), {"w": np.zeros((2, 3))}, (), np.ones(2))
@@ -49,14 +50,16 @@ class Path:
     loss: np.ndarray
     diverged: float | None = None
     solve: Solve | None = None
+    observed: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.times)
 
     def __getitem__(self, index: Any) -> "Path":
         """Return the entries `index` (a number, slice or index array) of every array."""
-        times, params, state, loss = tree.row((self.times, self.params, self.state, self.loss), index)
-        return Path(np.asarray(times), params, state, np.asarray(loss), self.diverged, self.solve)
+        whole = (self.times, self.params, self.state, self.loss, self.observed)
+        times, params, state, loss, observed = tree.row(whole, index)
+        return Path(np.asarray(times), params, state, np.asarray(loss), self.diverged, self.solve, observed)
 
     def flat(self) -> np.ndarray:
         """Return the parameters as one array (n, P); complex ones as real and imaginary columns."""
@@ -67,7 +70,7 @@ class Path:
     def columns(self) -> dict[str, np.ndarray]:
         """Return times, loss and every leaf of params and state, under readable names."""
         named = {"times": self.times, "loss": self.loss}
-        for root, branch in (("params", self.params), ("state", self.state)):
+        for root, branch in (("params", self.params), ("state", self.state), ("observed", self.observed)):
             for keys, leaf in jax.tree_util.tree_leaves_with_path(branch):
                 named[root + jax.tree_util.keystr(keys)] = np.asarray(leaf)
         return named

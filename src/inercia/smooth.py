@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from inercia.method import Params, State
@@ -38,6 +39,20 @@ def kinks(transformation: optax.GradientTransformation, params: Params, state: S
     return sorted(found)
 
 
+def bends(loss: Any, params: Params) -> list[str]:
+    """List the operations that make a loss not smooth in the params, as relu's maximum does.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> bends(lambda x: jnp.sum(jax.nn.relu(x)), jnp.ones(2)), bends(lambda x: jnp.sum(jax.nn.swish(x)), jnp.ones(2))
+        (['max'], [])
+    """
+    closed = jax.make_jaxpr(loss)(params)
+    found: set[str] = set()
+    _walk(closed.jaxpr, [_SMOOTH] * len(closed.jaxpr.invars), found, loss=True)
+    return sorted(found)
+
+
 def require_smooth(transformation: optax.GradientTransformation, params: Params, state: State | None = None) -> None:
     """Raise ValueError, naming the operations, unless the update is smooth in the gradient."""
     found = kinks(transformation, params, state)
@@ -48,8 +63,12 @@ def require_smooth(transformation: optax.GradientTransformation, params: Params,
         )
 
 
-def _walk(jaxpr: Any, inputs: list[int], found: set[str]) -> list[int]:
-    """Follow the gradient through a jaxpr, collecting the kinks; return what its outputs are."""
+def _walk(jaxpr: Any, inputs: list[int], found: set[str], loss: bool = False) -> list[int]:
+    """Follow the gradient (or params, through a loss) through a jaxpr, collecting the kinks; return what comes out.
+
+    A loss may take the largest of its values, as a stable softmax does without bending: there only what is compared with
+    a number counts.
+    """
     kind = {id(v): k for v, k in zip(jaxpr.invars, inputs, strict=True)}
 
     def of(v: Any) -> int:
@@ -59,20 +78,22 @@ def _walk(jaxpr: Any, inputs: list[int], found: set[str]) -> list[int]:
         name, given = eqn.primitive.name, [of(v) for v in eqn.invars]
         result = [_SMOOTH if any(given) else _FREE] * len(eqn.outvars)
         if any(given):
-            if name in _JUMPS:
+            number = any(np.isfinite(getattr(v, "val", np.inf)).all() for v in eqn.invars)
+            if name in _JUMPS and (not loss or (name in ("max", "min", "clamp") and number)):
                 found.add(name)
             if name in _COMPARISONS:
                 # Against zero it only guards a division: v > 0 ? 1/sqrt(v) : 0.
                 guard = any(getattr(v, "val", 1) == 0 for v in eqn.invars)
-                result = [_SMOOTH if guard else _THRESHOLD]
+                itself = eqn.invars[0] is eqn.invars[-1]  # a look for nan
+                result = [_FREE if itself else _SMOOTH if guard and not loss else _THRESHOLD]
             elif name in ("select_n", "cond") and given[0] == _THRESHOLD:
-                found.add("a branch on the gradient's size")
+                found.add("a branch on a value" if loss else "a branch on the gradient's size")
             elif _THRESHOLD in given and eqn.outvars[0].aval.dtype == bool:
                 result = [_THRESHOLD]
             for inner in _inner(eqn):
                 # Calls pass their arguments in order; what else they take (branch index, constants) comes first.
                 count = len(inner.invars)
-                through = _walk(inner, given[-count:] if count <= len(given) else [_SMOOTH] * count, found)
+                through = _walk(inner, given[-count:] if count <= len(given) else [_SMOOTH] * count, found, loss)
                 if len(through) == len(result):
                     result = [max(a, b) for a, b in zip(result, through, strict=True)]
         kind |= {id(v): k for v, k in zip(eqn.outvars, result, strict=True)}

@@ -39,7 +39,8 @@ _QUADRATICS = {
     "heavy ball": lambda x, b: (1 + b - x, b + 0 * x),
     "nesterov": lambda x, b: ((1 + b) * (1 - x), b * (1 - x)),
 }
-_THRESHOLDS = {
+#: kind -> b -> the largest stable a l.
+THRESHOLDS = {
     "GD": lambda b: 2 + 0 * b,
     "semi-implicit": lambda b: (2 + 2 * b) / (1 - b),
     "explicit": lambda b: 1 + 0 * b,
@@ -88,7 +89,7 @@ def stability(method: Method, eigenvalues: Any) -> Stability:
     multipliers = np.take_along_axis(multipliers, order, axis=1)
     averaged = a / (1 - b) if kind in ("heavy ball", "nesterov") else a
     regimes = ["first order" if kind == "GD" else _damping(1 - b, 4 * averaged * x) for x in curvatures]
-    return Stability(curvatures, multipliers, np.abs(multipliers[:, 0]), float(_THRESHOLDS[kind](b)) / a, regimes)
+    return Stability(curvatures, multipliers, np.abs(multipliers[:, 0]), float(THRESHOLDS[kind](b)) / a, regimes)
 
 
 def growth(kind: str, a_lambda: Number, beta: Number) -> jax.Array:

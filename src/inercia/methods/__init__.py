@@ -11,6 +11,7 @@ from inercia.methods.momentum import SCHEMES, MomentumState, OscillatorState, mo
 from inercia.methods.nadam import nadam
 from inercia.methods.nesterov import NesterovState, nesterov
 from inercia.methods.rmsprop import RmspropState, rmsprop
+from inercia.methods.scalar_rmsprop import ScalarRmspropState, scalar_rmsprop
 from inercia.methods.sgd import SgdState, sgd
 
 #: Every method by name: what the command line, the docs and the tests go through.
@@ -19,6 +20,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "momentum": momentum,
     "nesterov": nesterov,
     "rmsprop": rmsprop,
+    "scalar_rmsprop": scalar_rmsprop,
     "adagrad": adagrad,
     "adam": adam,
     "adamw": adamw,
@@ -37,6 +39,7 @@ __all__ = [
     "NesterovState",
     "OscillatorState",
     "RmspropState",
+    "ScalarRmspropState",
     "SgdState",
     "SignState",
     "adagrad",
@@ -48,6 +51,7 @@ __all__ = [
     "nesterov",
     "oscillator",
     "rmsprop",
+    "scalar_rmsprop",
     "sgd",
     "sign_sgd",
 ]

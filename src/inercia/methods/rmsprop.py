@@ -152,6 +152,7 @@ def rmsprop(
         momentum=momentum,
         nesterov=nesterov,
         centered=centered,
+        bias_correction=bias_correction,
     )
 
 

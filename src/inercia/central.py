@@ -1,0 +1,396 @@
+"""The central flow: continuous time at the edge of stability.
+
+A step that is too large for the curvature makes the iterates oscillate, theta_k = w_k + delta_k, along the eigenvectors U
+whose eigenvalue stands at the bound c of the method (2 for gradient descent; see `precondition`). The oscillation is no
+error that a flow may leave out: averaged over it, the gradient also points towards smaller curvature,
+
+    E[grad f(w + delta)] = g(w) + (1/2) grad <Sigma, H(w)>,        Sigma = E[delta delta^T] = U X U^T,
+
+and that is what holds the curvature at the bound. The central flow follows the average w, in iterations, with the one
+covariance X of which the curvature neither crosses the bound nor, where it is below, feels anything:
+
+    w'  = -P^{-1} [ g + (1/2) sum_ij X_ij grad <u_i, H u_j> ]
+    nu' = ((1-b2)/b2) [ g^2 + c^2 diag(P Sigma P) - nu ]                 H U = c P U at the edge; nu as the update uses it
+    0 <= X,    0 <= M = A + B[X],    <X, M> = 0                          M: the slack c - U^T H U a step ahead
+
+with H U = P U Lambda, U^T P U = 1. A is the slack under the stable flow (X = 0) and B the effect of X upon it. The loss
+of the iterates is, on average, f + <H, Sigma>/2 = f + (c/2) tr X.
+
+For gradient descent, scalar RMSProp and RMSProp these are the equations of Cohen et al. 2025. For momentum and Adam they
+are ours, by the same average: with theta_{k+1} = theta_k - P^{-1} m_{k+1} the average of m is an average of
+E[grad f(w + delta)] over the last 1/(1-b1) updates. Where w moves little in that time, m = g + (1/2) grad <Sigma, H>,
+and momentum enters in two places only: the bound, c = (2+2 b1)/(1-b1), or 1 for the lecture's order, whose oscillation
+is a rotation by arccos((1+b)/2) and has a covariance just as well; and the start, since m begins at zero:
+w(0) = theta_0 + b/(1-b) P^{-1} g(theta_0) (one P^{-1} g further for the lecture's order).
+
+Source: Cohen, Damian, Talwalkar, Kolter & Lee 2025, Understanding optimization in deep learning with central flows.
+"""
+
+import warnings
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from inercia import check, tree
+from inercia.complementarity import complementarity, pack, triangle, unpack
+from inercia.curvature import FOLLOWED, CurvatureError, Spectrum, _check_size, _dense, _start, follow
+from inercia.iterate import diverged_at
+from inercia.method import Params
+from inercia.path import Path
+from inercia.precondition import Rule, rule
+from inercia.smooth import bends
+
+#: Eigenvalues above this share of the bound take part in the oscillation.
+CRITICAL = 0.97
+#: Where the largest is below this share, the step needs no eigenvectors on its way.
+_FAR = 0.9
+#: Largest length of a substep times the largest eigenvalue: explicit Euler is stable below 2.
+_STIFF = 0.5
+#: Residual of an eigenvector, relative to the largest eigenvalue, and iterations allowed for it.
+_TOL, _ITERATIONS = 1e-3, 50
+
+
+def central(
+    method: Any,
+    loss: Any,
+    params: Params,
+    steps: int,
+    *,
+    k: int = 4,
+    substeps: int = 4,
+    every: int = 1,
+    stable: bool = False,
+) -> Path:
+    """Integrate the central flow of a method, which goes on where the plain flow leaves the iterates.
+
+    Args:
+        method: sgd (also with momentum), momentum, rmsprop, scalar_rmsprop or adam, of inercia; the learning rate may
+            be a schedule.
+        loss: params -> scalar, three times differentiable; for data that do not fit at once, `in_chunks`.
+        params: where the method starts; computed in float64 whatever its precision.
+        steps: length in updates of the method.
+        k: eigenvalues that are followed, in 1..10; more than are ever critical at once.
+        substeps: explicit Euler steps per update; more where the stable flow is stiff.
+        every: updates between recorded points; must divide steps.
+        stable: leave the oscillation out (X = 0): the stable flow, for comparison.
+
+    Returns:
+        Path: 1 + steps / every points. `loss` is f(w); `state` the second moment (None for methods without one);
+        `observed` has "sharpness" (n, k), eigenvalues of P^{-1} H, comparable with the bound; "residual" (n, k) of
+        their eigenvectors, relative to the largest; "X" (n, k, k), the mean over the update that follows; "mean_loss"
+        (n,), the predicted mean loss of the iterates; "bound" (n,).
+
+    Raises:
+        ValueError: a method without a known central flow, k out of range, every that does not divide steps, a loss
+            that is not one real number.
+        TypeError: integer or complex params.
+        CurvatureError: a curvature that is not finite, eigenvectors that were lost, or an X that could not be found,
+            with the time.
+
+    Warns:
+        InerciaWarning: a loss that is not smooth, since the central flow needs its third derivatives; k eigenvalues
+            that are all critical, so that k is too small.
+
+    Example:
+        >>> import inercia
+        >>> valley = lambda x: (1 + x[0] ** 2) * x[1] ** 2 / 2 + 0.002 * (x[0] - 3) ** 2  # its walls close in
+        >>> method, start = inercia.sgd(0.5), jnp.array([1.7, 0.1])
+        >>> flow = inercia.central(method, valley, start, 400, k=2)
+        >>> path = inercia.iterate(method, valley, start, 400)
+        >>> round(float(flow.params[-1, 0]), 2), round(float(path.params[200:, 0].mean()), 2)  # 1 + x^2 = 2 / 0.5
+        (1.73, 1.73)
+    """
+    steps, every = check.whole("steps", steps), check.whole("every", every)
+    k, substeps = check.whole("k", k), check.whole("substeps", substeps)
+    if k > 10:
+        raise ValueError(f"k must be at most 10, but it is {k}.")
+    if steps % every:
+        raise ValueError(f"every must divide steps, but every = {every} and steps = {steps}.")
+    own = rule(method)
+    check.real("params", params)
+    with jax.enable_x64(True):
+        theta = tree.float64(params)
+        check.loss_of(loss, theta)
+        z, _ = ravel_pytree(theta)
+        _check_size(k, z.size)
+        _warn_of_bends(loss, theta)
+        flow = _Flow(method, loss, k, substeps, stable)
+        carry = _begin(flow, theta)
+        points = tree.to_numpy(_run(flow, theta, carry, steps // every, every))
+        rebuilt = tree.to_numpy(_rebuild(theta, points.w))
+        state = None if own.decay is None else tree.to_numpy(_rebuild_nu(own.whole, theta, points.nu))
+    times = every * np.arange(1 + steps // every) * float(method.dt)
+    _judge(flow, times, points)
+    observed = {
+        "sharpness": points.values,
+        "residual": points.residual,
+        "X": points.X,
+        "mean_loss": points.loss + 0.5 * own.bound * np.trace(points.X, axis1=1, axis2=2),
+        "bound": np.full(len(times), own.bound),
+    }
+    return Path(times, rebuilt, state, points.loss, diverged_at(times, points.loss), observed=observed)
+
+
+class _Flow(NamedTuple):
+    """What does not change along a flow."""
+
+    method: Any
+    loss: Any
+    k: int
+    substeps: int
+    stable: bool
+
+    @property
+    def rule(self) -> Rule:
+        return rule(self.method)
+
+
+class _Point(NamedTuple):
+    """The flow at a time, and what is known there."""
+
+    w: jax.Array  # (n,)
+    nu: jax.Array  # (n,), (1,) for one of all, (0,) for none
+    time: jax.Array  # updates
+    loss: jax.Array
+    grad: jax.Array  # (n,)
+    values: jax.Array  # (k,), eigenvalues of P^{-1} H, decreasing
+    rows: jax.Array  # (k, n), orthonormal eigenvectors of P^{-1/2} H P^{-1/2}
+    residual: jax.Array  # (k,)
+    X: jax.Array  # (k, k), of the step that led here; in a record, of the step that follows
+    error: jax.Array  # of X
+
+
+def _losses(flow: _Flow, theta: Params) -> Any:
+    _, rebuild = ravel_pytree(theta)
+    return lambda w: flow.loss(rebuild(w))
+
+
+def _square(own: Rule, g: jax.Array) -> jax.Array:
+    """Return what nu is a mean of."""
+    if own.decay is None:
+        return g[:0]
+    return jnp.sum(g**2, keepdims=True) if own.whole else g**2
+
+
+def _scale(own: Rule, nu: jax.Array, time: Any, size: int) -> jax.Array:
+    """Return P (n,) at nu and time, both of the update that is made there."""
+    return jnp.broadcast_to(own.scale(nu if own.decay is not None else None, time + 1), (size,))
+
+
+@partial(jax.jit, static_argnums=0)
+def _start_of(flow, theta):
+    """Return w, nu and P^{1/2} at the start."""
+    w, _ = ravel_pytree(theta)
+    g = jax.grad(_losses(flow, theta))(w)
+    first = flow.method.update(ravel_pytree(theta)[1](g), flow.method.init(theta), theta)[1]
+    nu = jnp.zeros(0) if flow.rule.decay is None else jnp.atleast_1d(ravel_pytree(first.nu)[0])
+    scale = _scale(flow.rule, nu, 0, w.size)
+    return w + _memory(flow.method) * g / scale, nu, jnp.sqrt(scale)
+
+
+def _memory(method: Any) -> float:
+    """Return the updates by which the flow starts ahead of a first moment that starts at zero."""
+    hyper = method.hyper
+    if method.name == "momentum":
+        b = 1 - (1 - hyper["beta"]) * method.dt
+        return b / (1 - b) + (hyper["scheme"] == "explicit")
+    if method.name == "sgd" and hyper["momentum"] is not None:
+        b = 1 - (1 - hyper["momentum"]) * method.dt
+        return (b**2 if hyper["nesterov"] else b) / (1 - b)
+    return 0.0
+
+
+def _begin(flow: _Flow, theta: Params) -> _Point:
+    w, nu, root = _start_of(flow, theta)
+    # The vectors are sought where the flow starts.
+    dense = root.size < FOLLOWED * flow.k
+    at_start = ravel_pytree(theta)[1](w)
+    rows = jnp.zeros((flow.k, 0)) if dense else _start(flow.loss, at_start, root, flow.k)
+    return _arrive(flow, theta, w, nu, jnp.zeros(()), rows, jnp.zeros((flow.k, flow.k)), jnp.zeros(()))
+
+
+@partial(jax.jit, static_argnums=0)
+def _arrive(flow, theta, w, nu, time, rows, X, error):
+    """Look around at a new point: loss, gradient, leading eigenpairs."""
+    f = _losses(flow, theta)
+    root = jnp.sqrt(_scale(flow.rule, nu, time, w.size))
+    if rows.shape[1] == 0:
+        value, grad = jax.value_and_grad(f)(w)
+        values, columns, _ = _dense(f, w, root, flow.k)
+        return _Point(w, nu, time, value, grad, values, columns.T[:, :0], 0 * values, X, error)
+    (value, grad), linear = jax.linearize(jax.value_and_grad(f), w)
+    product = jax.vmap(lambda row: linear(row / root)[1] / root)
+    values, rows, residual, _ = follow(product, rows, _TOL, _ITERATIONS, partial(_needed, flow.rule.bound))
+    return _Point(w, nu, time, value, grad, values, rows, residual, X, error)
+
+
+def _needed(bound, values):
+    """Return which eigenvectors must be known well: those that may soon be critical, and the first."""
+    return (values > _FAR * bound) | (jnp.arange(len(values)) == 0)
+
+
+def _ride(flow, theta, length, here):
+    """Make one substep with the oscillation."""
+    own, c = flow.rule, flow.rule.bound
+    f = _losses(flow, theta)
+    size, k = here.w.size, flow.k
+    scale = _scale(own, here.nu, here.time, size)
+    rows = here.rows if here.rows.shape[1] else _dense(f, here.w, jnp.sqrt(scale), k)[1].T
+    U = rows / jnp.sqrt(scale)
+    i, j, weight = triangle(k)
+
+    # The stable part, and how it moves P.
+    rate = 0.0 if own.decay is None else (1 - own.decay) / own.decay
+    w_stable = -here.grad / scale
+    nu_stable = rate * (_square(own, here.grad) - here.nu)
+    _, scale_stable = jax.jvp(
+        lambda nu, t: _scale(own, nu, t, size), (here.nu, here.time), (nu_stable, jnp.ones_like(here.time))
+    )
+
+    # grad <u_i, H u_j> for the critical pairs, which come first in the triangle.
+    critical = here.values > CRITICAL * c
+    count = critical.sum()
+    gradient = jax.grad(f)
+
+    def third(n, turns):
+        u, v = U[jnp.asarray(i)[n]], U[jnp.asarray(j)[n]]
+        turn = jax.jvp(lambda w: jax.jvp(gradient, (w,), (u,))[1], (here.w,), (v,))[1]
+        return turns.at[n].set(jnp.asarray(weight)[n] * turn)
+
+    turns = jax.lax.fori_loop(0, count * (count + 1) // 2, third, jnp.zeros((len(i), size)))
+    both = critical[i] & critical[j]
+    products = (weight * both)[:, None] * U[i] * U[j]
+
+    # What X does to w and nu, and both to the slack c U^T P U - U^T H U.
+    w_of = -0.5 * turns / scale
+    nu_of = rate * c**2 * jax.vmap(partial(_heat, own))(products * scale**2)
+    scale_of = jax.vmap(
+        lambda v: jax.jvp(lambda nu: _scale(own, nu, here.time, size), (here.nu,), (v,))[1]
+    )(nu_of)
+    slack = pack(jnp.diag(c - here.values)) + length * (c * products @ scale_stable - turns @ w_stable)
+    effect = length * (c * products @ scale_of.T - turns @ w_of.T)
+    X, error = _balanced(count, slack, (effect + effect.T) / 2)
+    x = pack(X)
+    return (
+        here.w + length * (w_stable + x @ w_of),
+        here.nu + length * (nu_stable + x @ nu_of),
+        here.time + length,
+        rows if here.rows.shape[1] else here.rows,
+        X,
+        error,
+    )
+
+
+def _heat(own, squares):
+    """Return the covariance's part in the mean of what nu averages."""
+    if own.decay is None:
+        return squares[:0]
+    return jnp.sum(squares, keepdims=True) if own.whole else squares
+
+
+def _balanced(count, slack, effect):
+    """Solve for X; only where something is critical, and in closed form where one direction is."""
+    k = unpack(slack).shape[0]
+    none = jnp.zeros((k, k))
+
+    def one():
+        one = complementarity(slack[:1, None], effect[:1, :1])
+        return none.at[0, 0].set(one.X[0, 0]), one.error
+
+    branches = [lambda: (none, jnp.zeros(())), one, lambda: tuple(complementarity(unpack(slack), effect))]
+    return jax.lax.switch(jnp.minimum(count, 2), branches[: k + 1])
+
+
+def _coast(flow, theta, length, here):
+    """Make one substep without oscillation."""
+    own = flow.rule
+    scale = _scale(own, here.nu, here.time, here.w.size)
+    rate = 0.0 if own.decay is None else (1 - own.decay) / own.decay
+    grad = jax.grad(_losses(flow, theta))(here.w)
+    nu = here.nu + length * rate * (_square(own, grad) - here.nu)
+    return here._replace(w=here.w - length * grad / scale, nu=nu, time=here.time + length)
+
+
+def _update(flow, theta, here):
+    """Advance by one update; return the mean of X on the way and its largest error too."""
+
+    def coast(here):
+        # The stable flow is stiff where the curvature is far above the bound.
+        n = jnp.maximum(flow.substeps, jnp.ceil(here.values[0] / _STIFF).astype(int))
+        there = jax.lax.fori_loop(0, n, lambda _, point: _coast(flow, theta, 1 / n, point), here)
+        return _arrive(flow, theta, there.w, there.nu, there.time, here.rows, 0 * here.X, 0 * here.error)
+
+    def ride(here):
+        def substep(here, _):
+            there = _arrive(flow, theta, *_ride(flow, theta, 1 / flow.substeps, here))
+            return there, (there.X, there.error)
+
+        there, (X, error) = jax.lax.scan(substep, here, length=flow.substeps)
+        return there._replace(X=X.mean(axis=0), error=error.max())
+
+    if flow.stable:
+        return coast(here)
+    return jax.lax.cond(here.values[0] < _FAR * flow.rule.bound, coast, ride, here)
+
+
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def _run(flow, theta, here, points, every):
+    def record(here, there):  # X of the update that follows the point
+        return here._replace(X=there.X, error=there.error, rows=here.rows[:0], grad=here.grad[:0])
+
+    def point(here, _):
+        there = _update(flow, theta, here)
+        after = jax.lax.fori_loop(0, every - 1, lambda _, p: _update(flow, theta, p), there)
+        return after, record(here, there)
+
+    last, path = jax.lax.scan(point, here, length=points)
+    final = record(last, _update(flow, theta, last))
+    return jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), path, final)
+
+
+@jax.jit
+def _rebuild(theta, w):
+    return jax.vmap(ravel_pytree(theta)[1])(w)
+
+
+@partial(jax.jit, static_argnums=0)
+def _rebuild_nu(whole, theta, nu):
+    return nu[:, 0] if whole else jax.vmap(ravel_pytree(theta)[1])(nu)
+
+
+def _judge(flow: _Flow, times: np.ndarray, points: _Point) -> None:
+    """Raise where the flow was lost; warn where k is too small."""
+    sound = np.isfinite(points.loss) & np.isfinite(points.values).all(axis=1)
+    lost = (~(points.residual <= _TOL) & np.asarray(jax.vmap(partial(_needed, flow.rule.bound))(points.values))).any(axis=1)
+    unsolved = ~(points.error <= 1e-6)
+    for bad, why in (
+        (~sound, "the loss or its curvature is not finite: take a smaller learning rate, or start elsewhere"),
+        (lost, "the eigenvectors were lost: take a larger k, or more substeps"),
+        (unsolved, "no oscillation holds the curvature at its bound: take more substeps, or a smaller learning rate"),
+    ):
+        if bad.any():
+            n = int(np.argmax(bad))
+            found = Spectrum(points.values[n], None, points.residual[n], _ITERATIONS)
+            raise CurvatureError(f"the central flow ended at time {times[n]:g}: {why}.", found)
+    full = points.values[:, -1] > CRITICAL * flow.rule.bound
+    if full.any() and points.w.shape[1] > flow.k and not flow.stable:
+        warnings.warn(
+            f"all {flow.k} eigenvalues that are followed are critical at time {times[np.argmax(full)]:g}: take a larger k.",
+            check.InerciaWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_bends(loss: Any, theta: Params) -> None:
+    found = bends(loss, theta)
+    if found:
+        warnings.warn(
+            f"the loss is not smooth ({', '.join(found)}): its third derivatives, by which the central flow turns, vanish "
+            "almost everywhere; take a smooth activation, as swish or tanh.",
+            check.InerciaWarning,
+            stacklevel=3,
+        )
