@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from inercia.central import central
+from inercia.central import CentralState, central
 from inercia.check import InerciaWarning
 from inercia.compare import Gap, energy, gap
 from inercia.convert import Momentum, convert
@@ -62,6 +62,7 @@ __all__ = [
     "SCHEMES",
     "AdagradState",
     "AdamState",
+    "CentralState",
     "CurvatureError",
     "Dataset",
     "Diffusion",

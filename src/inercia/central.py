@@ -17,11 +17,16 @@ with H U = P U Lambda, U^T P U = 1. A is the slack under the stable flow (X = 0)
 of the iterates is, on average, f + <H, Sigma>/2 = f + (c/2) tr X.
 
 For gradient descent, scalar RMSProp and RMSProp these are the equations of Cohen et al. 2025. For momentum and Adam they
-are ours, by the same average: with theta_{k+1} = theta_k - P^{-1} m_{k+1} the average of m is an average of
-E[grad f(w + delta)] over the last 1/(1-b1) updates. Where w moves little in that time, m = g + (1/2) grad <Sigma, H>,
-and momentum enters in two places only: the bound, c = (2+2 b1)/(1-b1), or 1 for the lecture's order, whose oscillation
-is a rotation by arccos((1+b)/2) and has a covariance just as well; and the start, since m begins at zero:
-w(0) = theta_0 + b/(1-b) P^{-1} g(theta_0) (one P^{-1} g further for the lecture's order).
+are ours, by the same average. Where theta_{k+1} = theta_k - P^{-1} m_{k+1}, the mean of m is an average of
+E[grad f(w + delta)] over the last 1/(1-b) updates. Its first part, the gradient, keeps that memory; its second, the
+oscillation's, changes slowly and acts at once:
+
+    w'  = -P^{-1} [ m + (1/2) sum_ij X_ij grad <u_i, H u_j> ]
+    m'  = r (g - m),      r = -log b,      m(0) = (1 - r b/(1-b)) g(theta_0);      Adam: m/m(t) of a constant gradient
+
+with the bound c = (2+2b)/(1-b). r matches the decay of m from update to update, and m(0) the way that is lost while m
+fills from zero, b/(1-b) P^{-1} g. The lecture's order is one update later, m(0) = (1 - r/(1-b)) g, and its bound c = 1; it
+oscillates by turning, and a turning delta has a covariance just as well.
 
 Source: Cohen, Damian, Talwalkar, Kolter & Lee 2025, Understanding optimization in deep learning with central flows.
 """
@@ -38,8 +43,7 @@ from jax.flatten_util import ravel_pytree
 from inercia import check, tree
 from inercia.complementarity import complementarity, pack, triangle, unpack
 from inercia.curvature import FOLLOWED, CurvatureError, Spectrum, _check_size, _dense, _start, follow
-from inercia.iterate import diverged_at
-from inercia.method import Params
+from inercia.method import Params, refine
 from inercia.path import Path
 from inercia.precondition import Rule, rule
 from inercia.smooth import bends
@@ -68,8 +72,8 @@ def central(
     """Integrate the central flow of a method, which goes on where the plain flow leaves the iterates.
 
     Args:
-        method: sgd (also with momentum), momentum, rmsprop, scalar_rmsprop or adam, of inercia; the learning rate may
-            be a schedule.
+        method: sgd (also with momentum, without nesterov), momentum, rmsprop, scalar_rmsprop or adam, of inercia; the
+            learning rate may be a schedule.
         loss: params -> scalar, three times differentiable; for data that do not fit at once, `in_chunks`.
         params: where the method starts; computed in float64 whatever its precision.
         steps: length in updates of the method.
@@ -111,6 +115,8 @@ def central(
     if steps % every:
         raise ValueError(f"every must divide steps, but every = {every} and steps = {steps}.")
     own = rule(method)
+    if method.hyper.get("nesterov"):
+        raise ValueError("the central flow is known without nesterov.")
     check.real("params", params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
@@ -121,8 +127,10 @@ def central(
         flow = _Flow(method, loss, k, substeps, stable)
         carry = _begin(flow, theta)
         points = tree.to_numpy(_run(flow, theta, carry, steps // every, every))
-        rebuilt = tree.to_numpy(_rebuild(theta, points.w))
-        state = None if own.decay is None else tree.to_numpy(_rebuild_nu(own.whole, theta, points.nu))
+        trees = jax.vmap(ravel_pytree(theta)[1])
+        nu = None if own.decay is None else points.nu[:, 0] if own.whole else trees(points.nu)
+        m = None if flow.memory is None else trees(points.m)
+        rebuilt, state = tree.to_numpy((trees(points.w), CentralState(m, nu)))
     times = every * np.arange(1 + steps // every) * float(method.dt)
     _judge(flow, times, points)
     observed = {
@@ -132,7 +140,22 @@ def central(
         "mean_loss": points.loss + 0.5 * own.bound * np.trace(points.X, axis1=1, axis2=2),
         "bound": np.full(len(times), own.bound),
     }
-    return Path(times, rebuilt, state, points.loss, diverged_at(times, points.loss), observed=observed)
+    return Path(times, rebuilt, state, points.loss, observed=observed)
+
+
+class CentralState(NamedTuple):
+    """Moments along a central flow, leading axis = time; None where the method has none."""
+
+    m: Params  # of the gradient, like params
+    nu: Params  # of its square, like params; (n,) where the method has one for all
+
+
+class _Memory(NamedTuple):
+    """How the first moment forgets."""
+
+    rate: float  # r
+    start: float  # m(0) / g(theta_0)
+    corrected: bool  # whether it is divided by what a constant gradient of 1 would give
 
 
 class _Flow(NamedTuple):
@@ -148,11 +171,22 @@ class _Flow(NamedTuple):
     def rule(self) -> Rule:
         return rule(self.method)
 
+    @property
+    def memory(self) -> _Memory | None:
+        hyper, name = self.method.hyper, self.method.name
+        b = {"momentum": hyper.get("beta"), "sgd": hyper.get("momentum"), "adam": hyper.get("b1")}.get(name)
+        b = None if b is None else refine(b, self.method.dt)
+        if not b:
+            return None
+        lost = (1 if hyper.get("scheme") == "explicit" else b) / (1 - b)  # updates
+        return _Memory(-float(np.log(b)), 1 + float(np.log(b)) * lost, name == "adam")
+
 
 class _Point(NamedTuple):
     """The flow at a time, and what is known there."""
 
     w: jax.Array  # (n,)
+    m: jax.Array  # (n,), (0,) for none
     nu: jax.Array  # (n,), (1,) for one of all, (0,) for none
     time: jax.Array  # updates
     loss: jax.Array
@@ -177,55 +211,56 @@ def _square(own: Rule, g: jax.Array) -> jax.Array:
 
 
 def _scale(own: Rule, nu: jax.Array, time: Any, size: int) -> jax.Array:
-    """Return P (n,) at nu and time, both of the update that is made there."""
-    return jnp.broadcast_to(own.scale(nu if own.decay is not None else None, time + 1), (size,))
+    """Return P (n,) at nu and time; an update scales by what holds in its middle."""
+    return jnp.broadcast_to(own.scale(nu if own.decay is not None else None, time + 0.5), (size,))
+
+
+def _direction(flow: _Flow, m: jax.Array, g: jax.Array, time: Any, length: Any) -> tuple[jax.Array, jax.Array]:
+    """Return m after `length`, and what the stable flow moves along."""
+    memory = flow.memory
+    if memory is None:
+        return m, g
+    fading = jnp.exp(-memory.rate * length)
+    m = fading * m + (1 - fading) * g
+    constant = 1 - (1 - memory.start) * jnp.exp(-memory.rate * (time + length))
+    return m, m / constant if memory.corrected else m
 
 
 @partial(jax.jit, static_argnums=0)
 def _start_of(flow, theta):
-    """Return w, nu and P^{1/2} at the start."""
+    """Return w, m, nu and P^{1/2} at the start."""
     w, _ = ravel_pytree(theta)
     g = jax.grad(_losses(flow, theta))(w)
-    first = flow.method.update(ravel_pytree(theta)[1](g), flow.method.init(theta), theta)[1]
-    nu = jnp.zeros(0) if flow.rule.decay is None else jnp.atleast_1d(ravel_pytree(first.nu)[0])
-    scale = _scale(flow.rule, nu, 0, w.size)
-    return w + _memory(flow.method) * g / scale, nu, jnp.sqrt(scale)
-
-
-def _memory(method: Any) -> float:
-    """Return the updates by which the flow starts ahead of a first moment that starts at zero."""
-    hyper = method.hyper
-    if method.name == "momentum":
-        b = 1 - (1 - hyper["beta"]) * method.dt
-        return b / (1 - b) + (hyper["scheme"] == "explicit")
-    if method.name == "sgd" and hyper["momentum"] is not None:
-        b = 1 - (1 - hyper["momentum"]) * method.dt
-        return (b**2 if hyper["nesterov"] else b) / (1 - b)
-    return 0.0
+    nu = g[:0]
+    if flow.rule.decay is not None:  # half of the first update's way
+        before = flow.method.init(theta)
+        after = flow.method.update(ravel_pytree(theta)[1](g), before, theta)[1]
+        before, after = (jnp.atleast_1d(ravel_pytree(state.nu)[0]) for state in (before, after))
+        nu = before + (after - before) / (1 + jnp.sqrt(flow.rule.decay))
+    m = g[:0] if flow.memory is None else flow.memory.start * g
+    return w, m, nu, jnp.sqrt(_scale(flow.rule, nu, 0, w.size))
 
 
 def _begin(flow: _Flow, theta: Params) -> _Point:
-    w, nu, root = _start_of(flow, theta)
-    # The vectors are sought where the flow starts.
+    w, m, nu, root = _start_of(flow, theta)
     dense = root.size < FOLLOWED * flow.k
-    at_start = ravel_pytree(theta)[1](w)
-    rows = jnp.zeros((flow.k, 0)) if dense else _start(flow.loss, at_start, root, flow.k)
-    return _arrive(flow, theta, w, nu, jnp.zeros(()), rows, jnp.zeros((flow.k, flow.k)), jnp.zeros(()))
+    rows = jnp.zeros((flow.k, 0)) if dense else _start(flow.loss, theta, root, flow.k)
+    return _arrive(flow, theta, w, m, nu, jnp.zeros(()), rows, jnp.zeros((flow.k, flow.k)), jnp.zeros(()))
 
 
 @partial(jax.jit, static_argnums=0)
-def _arrive(flow, theta, w, nu, time, rows, X, error):
+def _arrive(flow, theta, w, m, nu, time, rows, X, error):
     """Look around at a new point: loss, gradient, leading eigenpairs."""
     f = _losses(flow, theta)
     root = jnp.sqrt(_scale(flow.rule, nu, time, w.size))
     if rows.shape[1] == 0:
         value, grad = jax.value_and_grad(f)(w)
         values, columns, _ = _dense(f, w, root, flow.k)
-        return _Point(w, nu, time, value, grad, values, columns.T[:, :0], 0 * values, X, error)
+        return _Point(w, m, nu, time, value, grad, values, columns.T[:, :0], 0 * values, X, error)
     (value, grad), linear = jax.linearize(jax.value_and_grad(f), w)
     product = jax.vmap(lambda row: linear(row / root)[1] / root)
     values, rows, residual, _ = follow(product, rows, _TOL, _ITERATIONS, partial(_needed, flow.rule.bound))
-    return _Point(w, nu, time, value, grad, values, rows, residual, X, error)
+    return _Point(w, m, nu, time, value, grad, values, rows, residual, X, error)
 
 
 def _needed(bound, values):
@@ -245,7 +280,8 @@ def _ride(flow, theta, length, here):
 
     # The stable part, and how it moves P.
     rate = 0.0 if own.decay is None else (1 - own.decay) / own.decay
-    w_stable = -here.grad / scale
+    m, along = _direction(flow, here.m, here.grad, here.time, length)
+    w_stable = -along / scale
     nu_stable = rate * (_square(own, here.grad) - here.nu)
     _, scale_stable = jax.jvp(
         lambda nu, t: _scale(own, nu, t, size), (here.nu, here.time), (nu_stable, jnp.ones_like(here.time))
@@ -277,6 +313,7 @@ def _ride(flow, theta, length, here):
     x = pack(X)
     return (
         here.w + length * (w_stable + x @ w_of),
+        m,
         here.nu + length * (nu_stable + x @ nu_of),
         here.time + length,
         rows if here.rows.shape[1] else here.rows,
@@ -312,7 +349,8 @@ def _coast(flow, theta, length, here):
     rate = 0.0 if own.decay is None else (1 - own.decay) / own.decay
     grad = jax.grad(_losses(flow, theta))(here.w)
     nu = here.nu + length * rate * (_square(own, grad) - here.nu)
-    return here._replace(w=here.w - length * grad / scale, nu=nu, time=here.time + length)
+    m, along = _direction(flow, here.m, grad, here.time, length)
+    return here._replace(w=here.w - length * along / scale, m=m, nu=nu, time=here.time + length)
 
 
 def _update(flow, theta, here):
@@ -322,7 +360,7 @@ def _update(flow, theta, here):
         # The stable flow is stiff where the curvature is far above the bound.
         n = jnp.maximum(flow.substeps, jnp.ceil(here.values[0] / _STIFF).astype(int))
         there = jax.lax.fori_loop(0, n, lambda _, point: _coast(flow, theta, 1 / n, point), here)
-        return _arrive(flow, theta, there.w, there.nu, there.time, here.rows, 0 * here.X, 0 * here.error)
+        return _arrive(flow, theta, there.w, there.m, there.nu, there.time, here.rows, 0 * here.X, 0 * here.error)
 
     def ride(here):
         def substep(here, _):
@@ -350,16 +388,6 @@ def _run(flow, theta, here, points, every):
     last, path = jax.lax.scan(point, here, length=points)
     final = record(last, _update(flow, theta, last))
     return jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), path, final)
-
-
-@jax.jit
-def _rebuild(theta, w):
-    return jax.vmap(ravel_pytree(theta)[1])(w)
-
-
-@partial(jax.jit, static_argnums=0)
-def _rebuild_nu(whole, theta, nu):
-    return nu[:, 0] if whole else jax.vmap(ravel_pytree(theta)[1])(nu)
 
 
 def _judge(flow: _Flow, times: np.ndarray, points: _Point) -> None:

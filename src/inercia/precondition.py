@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inercia.method import Method, Params, State, at, refine
+from inercia.method import Method, Params, State, refine
 from inercia.stability import THRESHOLDS
 
 
@@ -59,7 +59,8 @@ def rule(method: Any) -> Rule:
     dt = method.dt
 
     def step(n):
-        return at(hyper["learning_rate"], (n - 1) * dt) * dt  # of the last update
+        rate = hyper["learning_rate"]
+        return (rate(jnp.maximum(n - 1, 0) * dt) if callable(rate) else rate) * dt  # of the last update
 
     if name == "momentum":
         return Rule(float(THRESHOLDS[hyper["scheme"]](refine(hyper["beta"], dt))), None, lambda _, n: 1 / step(n))
