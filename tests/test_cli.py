@@ -18,7 +18,7 @@ def run(capsys, *arguments):
     return code, out, err
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("train",), ("compare",), ("order",)])
+@pytest.mark.parametrize("command", [(), ("demo",), ("train",), ("compare",), ("order",), ("edge",)])
 def test_help(capsys, command):
     code, out, _ = run(capsys, *command, "--help")
     assert code == 0

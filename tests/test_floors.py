@@ -30,7 +30,7 @@ FLOORS = [
     ["limit", "modified", "stability", "noise", "threshold"],
     ["precondition", "curvature", "complementarity", "central"],
     # runs
-    ["compare", "order", "mesh", "interrupt", "hosts", "checkpoint", "stream", "train"],
+    ["compare", "edge", "order", "mesh", "interrupt", "hosts", "checkpoint", "stream", "train"],
     # faces
     ["plot", "demo", "estimator", "cli"],
 ]

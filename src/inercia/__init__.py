@@ -8,6 +8,7 @@ from inercia.compare import Gap, energy, gap
 from inercia.convert import Momentum, convert
 from inercia.curvature import CurvatureError, Spectrum, curvature, density, hvp, in_chunks, sharpness, trace
 from inercia.data import Dataset, Split, digits, split, standardise, teacher
+from inercia.edge import Edge, edge
 from inercia.integrate import IntegrationError, integrate
 from inercia.interpolate import Interpolated, interpolated
 from inercia.iterate import iterate
@@ -66,6 +67,7 @@ __all__ = [
     "CurvatureError",
     "Dataset",
     "Diffusion",
+    "Edge",
     "Equation",
     "Family",
     "FileError",
@@ -110,6 +112,7 @@ __all__ = [
     "density",
     "diffuse",
     "digits",
+    "edge",
     "energy",
     "exact_flow",
     "exact_iterates",

@@ -1,23 +1,23 @@
 """The central flow: continuous time at the edge of stability.
 
-A step that is too large for the curvature makes the iterates oscillate, theta_k = w_k + delta_k, along the eigenvectors U
-whose eigenvalue stands at the bound c of the method (2 for gradient descent; see `precondition`). The oscillation is no
-error that a flow may leave out: averaged over it, the gradient also points towards smaller curvature,
+A step that is too large for the curvature makes the iterates oscillate, theta_k = w_k + delta_k, along the
+eigenvectors U whose eigenvalue stands at the bound c of the method (2 for gradient descent; see `precondition`). The
+oscillation is no error that a flow may leave out: averaged over it, the gradient also points towards smaller curvature,
 
     E[grad f(w + delta)] = g(w) + (1/2) grad <Sigma, H(w)>,        Sigma = E[delta delta^T] = U X U^T,
 
-and that is what holds the curvature at the bound. The central flow follows the average w, in iterations, with the one
-covariance X of which the curvature neither crosses the bound nor, where it is below, feels anything:
+and that is what holds the curvature at the bound. The central flow follows the average w, time counted in updates, with
+the one covariance X under which the curvature does not cross the bound, and feels nothing where it is below:
 
     w'  = -P^{-1} [ g + (1/2) sum_ij X_ij grad <u_i, H u_j> ]
-    nu' = ((1-b2)/b2) [ g^2 + c^2 diag(P Sigma P) - nu ]                 H U = c P U at the edge; nu as the update uses it
+    nu' = ((1-b2)/b2) [ g^2 + c^2 diag(P Sigma P) - nu ]                 H U = c P U at the edge; nu as it is used
     0 <= X,    0 <= M = A + B[X],    <X, M> = 0                          M: the slack c - U^T H U a step ahead
 
 with H U = P U Lambda, U^T P U = 1. A is the slack under the stable flow (X = 0) and B the effect of X upon it. The loss
 of the iterates is, on average, f + <H, Sigma>/2 = f + (c/2) tr X.
 
-For gradient descent, scalar RMSProp and RMSProp these are the equations of Cohen et al. 2025. For momentum and Adam they
-are ours, by the same average. Where theta_{k+1} = theta_k - P^{-1} m_{k+1}, the mean of m is an average of
+For gradient descent, scalar RMSProp and RMSProp these are the equations of Cohen et al. 2025. For momentum and Adam
+they are ours, by the same average. Where theta_{k+1} = theta_k - P^{-1} m_{k+1}, the mean of m is an average of
 E[grad f(w + delta)] over the last 1/(1-b) updates. Its first part, the gradient, keeps that memory; its second, the
 oscillation's, changes slowly and acts at once:
 
@@ -25,8 +25,8 @@ oscillation's, changes slowly and acts at once:
     m'  = r (g - m),      r = -log b,      m(0) = (1 - r b/(1-b)) g(theta_0);      Adam: m/m(t) of a constant gradient
 
 with the bound c = (2+2b)/(1-b). r matches the decay of m from update to update, and m(0) the way that is lost while m
-fills from zero, b/(1-b) P^{-1} g. The lecture's order is one update later, m(0) = (1 - r/(1-b)) g, and its bound c = 1; it
-oscillates by turning, and a turning delta has a covariance just as well.
+fills from zero, b/(1-b) P^{-1} g. The lecture's order is one update later, m(0) = (1 - r/(1-b)) g, and its bound is
+c = 1; it oscillates by turning, and a turning delta has a covariance just as well.
 
 Source: Cohen, Damian, Talwalkar, Kolter & Lee 2025, Understanding optimization in deep learning with central flows.
 """
@@ -43,6 +43,7 @@ from jax.flatten_util import ravel_pytree
 from inercia import check, tree
 from inercia.complementarity import complementarity, pack, triangle, unpack
 from inercia.curvature import FOLLOWED, CurvatureError, Spectrum, _check_size, _dense, _start, follow
+from inercia.iterate import diverged_at
 from inercia.method import Params, refine
 from inercia.path import Path
 from inercia.precondition import Rule, rule
@@ -53,7 +54,9 @@ CRITICAL = 0.97
 #: Where the largest is below this share, the step needs no eigenvectors on its way.
 _FAR = 0.9
 #: Largest length of a substep times the largest eigenvalue: explicit Euler is stable below 2.
-_STIFF = 0.5
+_REACH = 0.5
+#: Curvature over its bound at which the stable flow is given up: it would take ever more substeps.
+STIFF = 50.0
 #: Residual of an eigenvector, relative to the largest eigenvalue, and iterations allowed for it.
 _TOL, _ITERATIONS = 1e-3, 50
 
@@ -64,7 +67,7 @@ def central(
     params: Params,
     steps: int,
     *,
-    k: int = 4,
+    k: int = 6,
     substeps: int = 4,
     every: int = 1,
     stable: bool = False,
@@ -80,7 +83,8 @@ def central(
         k: eigenvalues that are followed, in 1..10; more than are ever critical at once.
         substeps: explicit Euler steps per update; more where the stable flow is stiff.
         every: updates between recorded points; must divide steps.
-        stable: leave the oscillation out (X = 0): the stable flow, for comparison.
+        stable: leave the oscillation out (X = 0): the stable flow, for comparison. It is given up, with `diverged` set
+            and nan from there, where its curvature exceeds the bound `STIFF` times.
 
     Returns:
         Path: 1 + steps / every points. `loss` is f(w); `state` the second moment (None for methods without one);
@@ -124,15 +128,16 @@ def central(
         z, _ = ravel_pytree(theta)
         _check_size(k, z.size)
         _warn_of_bends(loss, theta)
-        flow = _Flow(method, loss, k, substeps, stable)
+        flow = _Flow(method, loss, k, stable)
         carry = _begin(flow, theta)
-        points = tree.to_numpy(_run(flow, theta, carry, steps // every, every))
+        points = tree.to_numpy(_run(flow, theta, carry, steps // every, every, substeps))
         trees = jax.vmap(ravel_pytree(theta)[1])
         nu = None if own.decay is None else points.nu[:, 0] if own.whole else trees(points.nu)
         m = None if flow.memory is None else trees(points.m)
         rebuilt, state = tree.to_numpy((trees(points.w), CentralState(m, nu)))
     times = every * np.arange(1 + steps // every) * float(method.dt)
-    _judge(flow, times, points)
+    diverged = diverged_at(times, points.loss) if stable else None
+    _judge(flow, times, points, len(times) if diverged is None else int(np.searchsorted(times, diverged)))
     observed = {
         "sharpness": points.values,
         "residual": points.residual,
@@ -140,7 +145,7 @@ def central(
         "mean_loss": points.loss + 0.5 * own.bound * np.trace(points.X, axis1=1, axis2=2),
         "bound": np.full(len(times), own.bound),
     }
-    return Path(times, rebuilt, state, points.loss, observed=observed)
+    return Path(times, rebuilt, state, points.loss, diverged, observed=observed)
 
 
 class CentralState(NamedTuple):
@@ -164,7 +169,6 @@ class _Flow(NamedTuple):
     method: Any
     loss: Any
     k: int
-    substeps: int
     stable: bool
 
     @property
@@ -194,8 +198,8 @@ class _Point(NamedTuple):
     values: jax.Array  # (k,), eigenvalues of P^{-1} H, decreasing
     rows: jax.Array  # (k, n), orthonormal eigenvectors of P^{-1/2} H P^{-1/2}
     residual: jax.Array  # (k,)
-    X: jax.Array  # (k, k), of the step that led here; in a record, of the step that follows
-    error: jax.Array  # of X
+    X: jax.Array  # (k, k), mean over the update that led here; in a record, over the one that follows
+    error: jax.Array  # of X, the largest since the record before
 
 
 def _losses(flow: _Flow, theta: Params) -> Any:
@@ -304,9 +308,7 @@ def _ride(flow, theta, length, here):
     # What X does to w and nu, and both to the slack c U^T P U - U^T H U.
     w_of = -0.5 * turns / scale
     nu_of = rate * c**2 * jax.vmap(partial(_heat, own))(products * scale**2)
-    scale_of = jax.vmap(
-        lambda v: jax.jvp(lambda nu: _scale(own, nu, here.time, size), (here.nu,), (v,))[1]
-    )(nu_of)
+    scale_of = jax.vmap(lambda v: jax.jvp(lambda nu: _scale(own, nu, here.time, size), (here.nu,), (v,))[1])(nu_of)
     slack = pack(jnp.diag(c - here.values)) + length * (c * products @ scale_stable - turns @ w_stable)
     effect = length * (c * products @ scale_of.T - turns @ w_of.T)
     X, error = _balanced(count, slack, (effect + effect.T) / 2)
@@ -353,47 +355,57 @@ def _coast(flow, theta, length, here):
     return here._replace(w=here.w - length * along / scale, m=m, nu=nu, time=here.time + length)
 
 
-def _update(flow, theta, here):
-    """Advance by one update; return the mean of X on the way and its largest error too."""
+def _update(flow, theta, substeps, here):
+    """Advance by one update; X becomes its mean on the way and error the largest."""
+    largest = here.values[0] / flow.rule.bound
+    # Far below the bound no eigenvectors are needed on the way; far above, the stable flow is stiff.
+    coasts = jnp.asarray(True) if flow.stable else largest < _FAR
+    stiff = jnp.ceil(jnp.clip(jnp.nan_to_num(largest), 0, STIFF) * flow.rule.bound / _REACH).astype(int)
+    short = jnp.maximum(substeps, stiff)
 
     def coast(here):
-        # The stable flow is stiff where the curvature is far above the bound.
-        n = jnp.maximum(flow.substeps, jnp.ceil(here.values[0] / _STIFF).astype(int))
-        there = jax.lax.fori_loop(0, n, lambda _, point: _coast(flow, theta, 1 / n, point), here)
-        return _arrive(flow, theta, there.w, there.m, there.nu, there.time, here.rows, 0 * here.X, 0 * here.error)
+        there = jax.lax.fori_loop(0, short, lambda _, point: _coast(flow, theta, 1 / short, point), here)
+        return there.w, there.m, there.nu, there.time, here.rows, 0 * here.X, 0 * here.error
 
-    def ride(here):
-        def substep(here, _):
-            there = _arrive(flow, theta, *_ride(flow, theta, 1 / flow.substeps, here))
-            return there, (there.X, there.error)
+    def substep(_, carry):
+        here, X, error = carry
+        moved = (
+            coast(here) if flow.stable else jax.lax.cond(coasts, coast, partial(_ride, flow, theta, 1 / substeps), here)
+        )
+        there = _arrive(flow, theta, *moved)
+        return there, X + there.X / substeps, jnp.maximum(error, there.error)
 
-        there, (X, error) = jax.lax.scan(substep, here, length=flow.substeps)
-        return there._replace(X=X.mean(axis=0), error=error.max())
-
-    if flow.stable:
-        return coast(here)
-    return jax.lax.cond(here.values[0] < _FAR * flow.rule.bound, coast, ride, here)
-
-
-@partial(jax.jit, static_argnums=(0, 3, 4))
-def _run(flow, theta, here, points, every):
-    def record(here, there):  # X of the update that follows the point
-        return here._replace(X=there.X, error=there.error, rows=here.rows[:0], grad=here.grad[:0])
-
-    def point(here, _):
-        there = _update(flow, theta, here)
-        after = jax.lax.fori_loop(0, every - 1, lambda _, p: _update(flow, theta, p), there)
-        return after, record(here, there)
-
-    last, path = jax.lax.scan(point, here, length=points)
-    final = record(last, _update(flow, theta, last))
-    return jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), path, final)
+    begun = (here, jnp.zeros_like(here.X), jnp.zeros_like(here.error))
+    there, X, error = jax.lax.fori_loop(0, jnp.where(coasts, 1, substeps), substep, begun)
+    if flow.stable:  # given up
+        lost = jnp.where(largest > STIFF, jnp.nan, 0.0)
+        there = there._replace(w=there.w + lost, loss=there.loss + lost, values=there.values + lost)
+    return there._replace(X=X, error=error)
 
 
-def _judge(flow: _Flow, times: np.ndarray, points: _Point) -> None:
-    """Raise where the flow was lost; warn where k is too small."""
+@partial(jax.jit, static_argnums=(0, 3))
+def _run(flow, theta, here, points, every, substeps):
+    def point(here, n):
+        def update(i, carry):
+            there, X, error = carry
+            there = _update(flow, theta, substeps, there)
+            return there, jnp.where(i == 0, there.X, X), jnp.where(i == 0, there.error, jnp.maximum(error, there.error))
+
+        # The last point is only left for its X.
+        updates = jnp.where(n == points, 1, every)
+        there, X, error = jax.lax.fori_loop(0, updates, update, (here, here.X, here.error))
+        return there, here._replace(X=X, error=error, rows=here.rows[:0], grad=here.grad[:0])
+
+    return jax.lax.scan(point, here, jnp.arange(points + 1))[1]
+
+
+def _judge(flow: _Flow, times: np.ndarray, points: _Point, until: int) -> None:
+    """Raise where the flow was lost before point `until`; warn where k is too small."""
+    points = jax.tree.map(lambda leaf: leaf[:until], points)
     sound = np.isfinite(points.loss) & np.isfinite(points.values).all(axis=1)
-    lost = (~(points.residual <= _TOL) & np.asarray(jax.vmap(partial(_needed, flow.rule.bound))(points.values))).any(axis=1)
+    lost = (~(points.residual <= _TOL) & np.asarray(jax.vmap(partial(_needed, flow.rule.bound))(points.values))).any(
+        axis=1
+    )
     unsolved = ~(points.error <= 1e-6)
     for bad, why in (
         (~sound, "the loss or its curvature is not finite: take a smaller learning rate, or start elsewhere"),
@@ -407,7 +419,8 @@ def _judge(flow: _Flow, times: np.ndarray, points: _Point) -> None:
     full = points.values[:, -1] > CRITICAL * flow.rule.bound
     if full.any() and points.w.shape[1] > flow.k and not flow.stable:
         warnings.warn(
-            f"all {flow.k} eigenvalues that are followed are critical at time {times[np.argmax(full)]:g}: take a larger k.",
+            f"all {flow.k} eigenvalues that are followed are critical at time {times[np.argmax(full)]:g}: take a "
+            "larger k.",
             check.InerciaWarning,
             stacklevel=3,
         )
@@ -417,8 +430,8 @@ def _warn_of_bends(loss: Any, theta: Params) -> None:
     found = bends(loss, theta)
     if found:
         warnings.warn(
-            f"the loss is not smooth ({', '.join(found)}): its third derivatives, by which the central flow turns, vanish "
-            "almost everywhere; take a smooth activation, as swish or tanh.",
+            f"the loss is not smooth ({', '.join(found)}): its third derivatives, by which the central flow turns, "
+            "vanish almost everywhere; take a smooth activation, as swish or tanh.",
             check.InerciaWarning,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""The `inercia` command: demo, train, compare, order.
+"""The `inercia` command: demo, train, compare, order, edge.
 
 Exit codes: 0 done; 1 the computation failed (it diverged, or the solver gave up); 2 wrong input; 75 another process of
 a distributed training was lost (134 where JAX itself ends the process for it): start it again; 130 interrupted.
@@ -15,15 +15,18 @@ import tyro
 
 from inercia import check, hosts
 from inercia.compare import gap
+from inercia.curvature import CurvatureError
 from inercia.data import digits, split, standardise
 from inercia.demo import demo as run_demo
 from inercia.demo import digits_loss, save
+from inercia.edge import edge as run_edge
 from inercia.integrate import SOLVERS, IntegrationError, integrate
 from inercia.iterate import iterate
 from inercia.method import Method
 from inercia.methods import METHODS
 from inercia.network import mlp
 from inercia.order import order
+from inercia.plot import edge as plot_edge
 from inercia.plot import gaps as plot_gaps
 from inercia.plot import orders as plot_orders
 from inercia.plot import paths as plot_paths
@@ -34,8 +37,10 @@ from inercia.train import train as run_train
 
 _RATES = {  # for training; the 2-D problems bring their own
     "sgd": 0.1, "momentum": 0.1, "nesterov": 0.02, "rmsprop": 1e-3, "adagrad": 0.05, "adam": 2e-3, "adamw": 2e-3,
-    "nadam": 2e-3, "lion": 3e-4, "sign_sgd": 3e-4,
+    "nadam": 2e-3, "lion": 3e-4, "sign_sgd": 3e-4, "scalar_rmsprop": 0.02,
 }  # fmt: skip
+#: For `edge`: rates at which the method reaches its edge on the digits within a thousand updates.
+_EDGE_RATES = {"sgd": 0.2, "momentum": 0.5, "rmsprop": 1e-3, "scalar_rmsprop": 0.05, "adam": 2e-3}
 
 
 class FailedError(Exception):
@@ -80,7 +85,7 @@ def train(
     """Train a fully connected network on the bundled digits or on your own table.
 
     Args:
-        method: sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw, nadam, lion or sign_sgd.
+        method: sgd, momentum, nesterov, rmsprop, scalar_rmsprop, adagrad, adam, adamw, nadam, lion or sign_sgd.
         data: A .csv, .npz (arrays x and y) or IDX file; the bundled digits when left out.
         labels: The IDX file of the labels, when data is IDX.
         target: CSV column to predict, by name or number; the last by default.
@@ -166,7 +171,7 @@ def compare(
     """Lay a method's iterates and its flow side by side; write both paths as NPZ and CSV, and a figure.
 
     Args:
-        method: sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw, nadam, lion or sign_sgd.
+        method: sgd, momentum, nesterov, rmsprop, scalar_rmsprop, adagrad, adam, adamw, nadam, lion or sign_sgd.
         problem: ravine, wells or valley (two parameters), or digits (a 64-32-10 network).
         steps: Number of updates.
         learning_rate: Step size; the problem's own by default.
@@ -216,7 +221,7 @@ def order_(
     """Measure how fast a method's iterates approach its flow as the step is refined.
 
     Args:
-        method: sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw, nadam, lion or sign_sgd.
+        method: sgd, momentum, nesterov, rmsprop, scalar_rmsprop, adagrad, adam, adamw, nadam, lion or sign_sgd.
         problem: ravine, wells or valley (two parameters), or digits (a 64-32-10 network).
         time: Length of the comparison, in iterations.
         dts: At least three steps, the largest a multiple of the others.
@@ -240,6 +245,102 @@ def order_(
         print(save(lambda ax: plot_orders(ax, {method: result}), out / "order.png"))
 
 
+def edge(
+    method: str = "sgd",
+    data: Path | None = None,
+    labels: Path | None = None,
+    target: str = "-1",
+    rows: int = 500,
+    hidden: tuple[int, ...] = (16, 16),
+    activation: str = "swish",
+    steps: int = 1000,
+    learning_rate: float | None = None,
+    beta: float | None = None,
+    scheme: str | None = None,
+    k: int = 6,
+    substeps: int = 4,
+    window: int = 50,
+    seed: int = 0,
+    out: Path = Path("figures/edge"),
+) -> None:
+    """Train on all rows at once up to the edge of stability, and see which flow the iterates follow there.
+
+    Writes edge.png (loss, sharpness with its bound, distance: iterates, stable flow, central flow) and edge.npz.
+
+    Args:
+        method: sgd, momentum, rmsprop (with bias correction), scalar_rmsprop or adam (with b2 = 0.99).
+        data: A .csv, .npz (arrays x and y) or IDX file; the bundled digits when left out.
+        labels: The IDX file of the labels, when data is IDX.
+        target: CSV column to predict, by name or number; the last by default.
+        rows: How many rows of the data to train on.
+        hidden: Widths of the hidden layers.
+        activation: Smooth: tanh, sigmoid, gelu, swish, softplus or sin.
+        steps: Number of updates.
+        learning_rate: Step size; by default one that reaches the edge on the digits.
+        beta: Decay of momentum's average (0.5 by default), or b1 of adam (0.5).
+        scheme: Momentum's order: semi-implicit (new average) or explicit (the lecture's old one).
+        k: Eigenvalues that are followed, more than are critical at once.
+        substeps: Of the central flow, per update.
+        window: Updates over which the iterates are averaged.
+        seed: Fixes the choice of rows and the starting weights.
+        out: Folder for the files.
+    """
+    check.one_of("method", method, _EDGE_RATES)
+    everything = None if data is None else read(data, labels, target=target)
+    x, y = (digits(0.1, seed) if everything is None else standardise(split(everything, 0.1, seed))).train
+    if check.whole("rows", rows) > len(x):
+        raise ValueError(f"rows must be at most {len(x)}, nine tenths of the data, but it is {rows}.")
+    x, y = x[:rows], y[:rows]
+    goal = np.eye(int(y.max()) + 1, dtype=x.dtype)[y] if y.dtype.kind == "i" else y.reshape(rows, -1).astype(x.dtype)
+    network = mlp([x.shape[1], *hidden, goal.shape[1]], activation)
+    of_batch, batch = risk(network), (jax.numpy.asarray(x), jax.numpy.asarray(goal))
+    chosen = _at_the_edge(method, learning_rate, beta, scheme)
+
+    def loss(params):
+        return of_batch(params, batch)
+
+    try:
+        run = run_edge(chosen, loss, network.init(jax.random.key(seed)), steps, k=k, substeps=substeps, window=window)
+    except CurvatureError as error:
+        raise FailedError(str(error)) from None
+    widths = "-".join(map(str, [x.shape[1], *hidden, goal.shape[1]]))
+    print(f"{method} on {rows} rows, network {widths}, squared error; all in float64")
+    print(f"\n{'update':>8}{'loss':>12}{'stable':>12}{'central':>12}{'sharpness':>12}{'stable':>10}{'central':>10}"
+          f"{'to stable':>11}{'to central':>11}")  # fmt: skip
+    middle, stable = run.central.observed, run.stable.observed
+    for i in np.unique(np.linspace(0, steps - window // 2, 11).astype(int)):
+        way = max(run.travelled[i], 1e-300)
+        print(f"{run.times[i]:>8g}{run.loss[i]:>12.5f}{run.stable.loss[i]:>12.5f}{middle['mean_loss'][i]:>12.5f}"
+              f"{run.sharpness[i]:>12.3f}{stable['sharpness'][i, 0]:>10.3f}{middle['sharpness'][i, 0]:>10.3f}"
+              f"{run.to_stable[i] / way:>11.2%}{run.to_central[i] / way:>11.2%}")  # fmt: skip
+    if run.reached is None:
+        print(
+            f"\nThe edge (sharpness {run.bound:.4g}) is not reached in {steps} updates: take a larger --learning-rate."
+        )
+    else:
+        print(f"\nThe edge (sharpness {run.bound:.4g}) is reached at update {run.reached:g}.")
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        out / "edge.npz", times=run.times, bound=run.bound, loss=run.loss, sharpness=run.sharpness,
+        travelled=run.travelled, to_central=run.to_central, to_stable=run.to_stable,
+        central_loss=middle["mean_loss"], central_sharpness=middle["sharpness"], X=middle["X"],
+        stable_loss=run.stable.loss, stable_sharpness=stable["sharpness"],
+        iterates_loss=run.iterates.loss, iterates_sharpness=run.iterates.observed["sharpness"],
+    )  # fmt: skip
+    print(out / "edge.npz")
+    print(save(lambda axes: plot_edge(axes, run), out / "edge.png", (10.5, 3.2), columns=3))
+
+
+def _at_the_edge(name: str, learning_rate: float | None, beta: float | None, scheme: str | None) -> Method:
+    rate, b = _EDGE_RATES[name] if learning_rate is None else learning_rate, 0.5 if beta is None else beta
+    if (beta is not None and name not in ("momentum", "adam")) or (scheme is not None and name != "momentum"):
+        raise ValueError(f"--beta belongs to momentum and adam, --scheme to momentum, but the method is {name}.")
+    if name == "momentum":
+        return METHODS[name](rate, b, scheme=scheme or "semi-implicit")
+    options: dict[str, Any] = {"rmsprop": {"decay": 0.99, "bias_correction": True}, "adam": {"b1": b, "b2": 0.99}}
+    return METHODS[name](rate, **options.get(name, {}))
+
+
 def _method(name: str, learning_rate: float, beta: float | None, scheme: str | None, dt: float = 1.0) -> Method:
     check.one_of("method", name, METHODS)
     options: dict[str, Any] = {k: v for k, v in (("beta", beta), ("scheme", scheme)) if v is not None}
@@ -258,7 +359,7 @@ def _problem(name: str, method: str) -> tuple[Any, Any, float]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; leaves by `SystemExit`."""
-    commands = {"demo": demo, "train": train, "compare": compare, "order": order_}
+    commands = {"demo": demo, "train": train, "compare": compare, "order": order_, "edge": edge}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands,

@@ -13,15 +13,15 @@ sqrt 2; then <X, Y> = x . y, and B is a matrix.
 Sources: Todd, Toh & Tutuncu 1998; Pang, Sun & Sun 2003 (Newton); Cohen et al. 2025 (the problem).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 #: Relative errors at which the interior-point method hands over, and at which Newton's stops.
-_NEAR, _THERE = 1e-8, 1e-13
-_STEPS, _POLISH = 40, 8
+_NEAR, _THERE = 1e-8, 1e-12
+_STEPS, _POLISH = 40, 15
 
 
 class Solution(NamedTuple):
@@ -37,13 +37,13 @@ def triangle(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return i, j, np.where(i == j, 1.0, np.sqrt(2.0))
 
 
-def pack(X: jax.Array) -> jax.Array:
+def pack(X: Any) -> jax.Array:
     """Write symmetric (..., k, k) as (..., k(k+1)/2), keeping the inner product."""
     i, j, weight = triangle(X.shape[-1])
-    return X[..., i, j] * weight
+    return jnp.asarray(X)[..., i, j] * weight
 
 
-def unpack(x: jax.Array) -> jax.Array:
+def unpack(x: Any) -> jax.Array:
     """Undo `pack`."""
     k = int(np.sqrt(2 * x.shape[-1]))
     i, j, weight = triangle(k)
@@ -51,7 +51,7 @@ def unpack(x: jax.Array) -> jax.Array:
     return X.at[..., j, i].set(x / weight)
 
 
-def complementarity(A: jax.Array, B: jax.Array) -> Solution:
+def complementarity(A: Any, B: Any) -> Solution:
     """Solve for X; pure, for jit, vmap and scan.
 
     Args:
@@ -62,6 +62,7 @@ def complementarity(A: jax.Array, B: jax.Array) -> Solution:
         >>> jnp.round(complementarity(jnp.diag(jnp.array([-1.0, 2.0])), jnp.eye(3)).X, 4).tolist()
         [[1.0, 0.0], [0.0, 0.0]]
     """
+    A, B = jnp.asarray(A), jnp.asarray(B)
     if len(A) == 1:
         x = jnp.where(A < 0, -A / B, 0.0)
         return Solution(x, jnp.where(jnp.isfinite(x[0, 0]), 0.0, jnp.nan))
@@ -114,14 +115,10 @@ def _interior(a, b):
         step = jnp.minimum(1.0, 0.99 * jnp.minimum(reach(dX), reach(dM)))
         X, M = G @ (S + step * dX) @ G.T, inverse.T @ (S + step * dM) @ inverse
         X, M = (X + X.T) / 2, (M + M.T) / 2
-        after = jnp.maximum(
-            jnp.vdot(X, M) / (1 + jnp.max(jnp.abs(X))), jnp.max(jnp.abs(a + b @ pack(X) - pack(M)))
-        )
+        after = jnp.maximum(jnp.vdot(X, M) / (1 + jnp.max(jnp.abs(X))), jnp.max(jnp.abs(a + b @ pack(X) - pack(M))))
         # Rounding ends it where B is nearly singular; the point before is kept.
         lost = ~jnp.isfinite(after) | (after > 100 * error)
-        return (
-            jnp.where(lost, carry[0], X), jnp.where(lost, carry[1], M), steps + 1, jnp.where(lost, 0.0, after)
-        )
+        return (jnp.where(lost, carry[0], X), jnp.where(lost, carry[1], M), steps + 1, jnp.where(lost, 0.0, after))
 
     X, M, *_ = jax.lax.while_loop(shrinks, advance, (one, one, 0, jnp.inf))
     return X, M
@@ -137,12 +134,12 @@ def _newton(a, b, X, M):
         residual = a + b @ plus - (plus - y)
         return plus, residual, jnp.linalg.norm(residual) / jnp.linalg.norm(a), lam, Q
 
-    def improves(carry):
-        *_, error, before, steps = carry
-        return (error > _THERE) & (error < before) & (steps < _POLISH)
+    def unfinished(carry):  # a step may lead away before the next ones arrive
+        *_, error, steps = carry
+        return (error > _THERE) & (steps < _POLISH)
 
     def advance(carry):
-        y, best, error, _, steps = carry
+        y, best, error, steps = carry
         _, residual, _, lam, Q = parts(y)
         size, up = jnp.abs(lam), jnp.maximum(lam, 0)
         total = size[:, None] + size
@@ -151,9 +148,9 @@ def _newton(a, b, X, M):
         y = y - jnp.linalg.solve(b @ slope + jnp.eye(len(a)) - slope, residual)
         plus, _, after, *_ = parts(y)
         better = after < error
-        return y, jnp.where(better, plus, best), jnp.where(better, after, error), error, steps + 1
+        return y, jnp.where(better, plus, best), jnp.where(better, after, error), steps + 1
 
     y = pack(X - M)
     plus, _, error, *_ = parts(y)
-    _, x, error, *_ = jax.lax.while_loop(improves, advance, (y, plus, error, jnp.inf, 0))
+    _, x, error, _ = jax.lax.while_loop(unfinished, advance, (y, plus, error, 0))
     return x, error

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.experimental.sparse.linalg import lobpcg_standard
 from jax.flatten_util import ravel_pytree
 
@@ -67,7 +66,7 @@ def hvp(loss: Any, params: Params, vector: Params) -> Params:
     return jax.jvp(jax.grad(loss), (params,), (vector,))[1]
 
 
-def follow(product: Callable, rows: jax.Array, tol: float, iterations: int, needed: Any = None) -> tuple:
+def follow(product: Callable, rows: jax.Array, tol: float, iterations: int, needed: Any) -> tuple:
     """Bring orthonormal rows that were eigenvectors of a symmetric operator to those of a slightly changed one.
 
     Args:
@@ -75,7 +74,7 @@ def follow(product: Callable, rows: jax.Array, tol: float, iterations: int, need
         rows: (k, n) with n >= 2 k.
         tol: residual, relative to the largest eigenvalue, at which to stop.
         iterations: at most; each takes k products.
-        needed: values (k,) -> mask (k,) of those that must reach tol; by default all.
+        needed: mask (k,) of those that must reach tol, or a function of the values that gives it.
 
     Returns:
         Values (k,), decreasing; rows; residuals (k,), relative to the largest |value|; iterations. Pure, for jit and
@@ -93,8 +92,8 @@ def follow(product: Callable, rows: jax.Array, tol: float, iterations: int, need
 
     def unfinished(carry):
         (values, *_, residual), used = carry
-        above = residual > tol if needed is None else (residual > tol) & needed(values)
-        return above.any() & (used < iterations)
+        must = needed(values) if callable(needed) else needed
+        return ((residual > tol) & must).any() & (used < iterations)
 
     def improve(carry):
         (_, basis, image, apart, _), used = carry
@@ -107,7 +106,7 @@ def follow(product: Callable, rows: jax.Array, tol: float, iterations: int, need
     return values, basis, residual, used
 
 
-def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-4, iterations: int = 100) -> Observer:
+def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iterations: int = 300) -> Observer:
     """Make an observer of the k largest eigenvalues of the preconditioned Hessian along a run of a method.
 
     For gradient descent they are learning rate times sharpness. Where the largest reaches `rule(method).bound`, 2 for
@@ -118,7 +117,8 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-4, iteratio
         method: the one that is iterated: sgd, momentum, rmsprop, scalar_rmsprop or adam.
         loss: params -> scalar, the one that is iterated; for data that do not fit at once, `in_chunks`.
         k: how many.
-        tol: largest residual, relative to the largest eigenvalue.
+        tol: largest residual, relative to the largest eigenvalue. An eigenvalue is known at least as well, and, apart
+            from others, to about its square.
         iterations: at most, at a point.
 
     Returns:
@@ -155,7 +155,7 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-4, iteratio
             values, _, _ = _dense(loss, params, root, k)
             return (values, jnp.zeros_like(values)), ()
         first = jnp.arange(k + GUARD) < k
-        values, rows, residual, _ = follow(_on_rows(loss, params, root), memory, tol, iterations, lambda _: first)
+        values, rows, residual, _ = follow(_on_rows(loss, params, root), memory, tol, iterations, first)
         return (values[:k], residual[:k]), rows
 
     def finish(times, seen):
@@ -229,7 +229,8 @@ def curvature(
             values, columns, used = _sparse(loss, theta, root, begin, iterations, 0.02 * tol / z.size)
         columns = columns / root[:, None]
         residual = _residual(loss, theta, scale, values, columns)
-        found = Spectrum(*tree.to_numpy((values, jax.vmap(rebuild)(columns.T), residual)), int(used))
+        values, vectors, residual = tree.to_numpy((values, jax.vmap(rebuild)(columns.T), residual))
+    found = Spectrum(values, vectors, residual, int(used))
     if not np.isfinite(found.values).all():
         raise CurvatureError("the Hessian is not finite at these params.", found)
     if not (found.residual <= tol).all():
@@ -259,8 +260,9 @@ def in_chunks(loss: Any, batch: Any, rows: int) -> Callable[[Params], jax.Array]
         raise ValueError(f"rows must divide the number of rows of the batch, but it is {rows} and they are {total}.")
     chunks = jax.tree.map(lambda leaf: jnp.reshape(leaf, (total // rows, rows, *leaf.shape[1:])), batch)
 
+    part = jax.checkpoint(loss)
+
     def mean(params):
-        part = jax.checkpoint(lambda params, chunk: loss(params, chunk))
         return jax.lax.map(partial(part, params), chunks).mean()
 
     return mean

@@ -172,8 +172,8 @@ def _figures(out: FilePath, results: dict[str, Result], gaps: dict, measured: di
         say(f"  {save(draw, out / f'{name}.png')}")
 
 
-def save(draw: Callable, file: FilePath, size: tuple[float, float] = (3.5, 2.8)) -> FilePath:
-    """Draw one figure at column width and write it."""
+def save(draw: Callable, file: FilePath, size: tuple[float, float] = (3.5, 2.8), columns: int = 1) -> FilePath:
+    """Draw one figure at column width, or several side by side, and write it; `draw` gets the axes, one or an array."""
     import matplotlib  # noqa: PLC0415  loaded when used
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -181,7 +181,7 @@ def save(draw: Callable, file: FilePath, size: tuple[float, float] = (3.5, 2.8))
     with matplotlib.rc_context(plot.STYLE):
         figure = Figure(figsize=size)
         FigureCanvasAgg(figure)
-        draw(figure.add_subplot())
+        draw(figure.add_subplot() if columns == 1 else figure.subplots(1, columns))
         figure.savefig(file, bbox_inches="tight")
     return file
 

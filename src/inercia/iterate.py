@@ -125,7 +125,8 @@ def _scan(method, loss, params, state, points, every, watched, memory):
     def point(k, carried):
         carry, memory, path = carried
         after, value = step(carry)
-        seen, memory = look(*carry, memory)
+        params, state = carry
+        seen, memory = look(params, state, memory)
         path = write(path, k, (*carry, value, seen))
         return jax.lax.fori_loop(0, every - 1, lambda _, c: step(c)[0], after), memory, path
 

@@ -17,10 +17,13 @@ import optax
 
 from inercia import check, tree
 from inercia.compare import travelled
+from inercia.curvature import CurvatureError, sharpness
+from inercia.edge import AT_EDGE
 from inercia.integrate import integrate
 from inercia.iterate import iterate
 from inercia.method import Family, Method, Params
 from inercia.path import Path
+from inercia.precondition import rule
 from inercia.smooth import kinks
 
 #: Points of the time axis at which a family's members are compared.
@@ -47,6 +50,8 @@ DOUBTS = {
     "exact": "no order: iterates and flow agree to rounding",
     "rounding": "no order: at dt = {:g} the gap is at the floor of rounding; take larger steps",
     "solver": "no order: the flow is known only to {:.0e}, too little for the gap at dt = {:g}; tighten rtol and atol",
+    "edge of stability": "no order: edge of stability at dt = {:g}, where the sharpness stands at {:.2f} of its bound "
+    "and no plain flow follows the iterates; take smaller steps, or the central flow",
     "coarse": "no order: at dt = {:g} the iterates have left the flow; take smaller steps",
     "cold start": "slope {:.2f}, spoilt by a cold start: the flow begins with a layer that no step resolves",
     "too few": "slope {:.2f} from {} steps proves nothing; take at least 4",
@@ -140,7 +145,8 @@ def order(
         floors.append(8 * np.finfo(float).eps * size * np.sqrt(count))
     own = family(float(steps_of[-1])) if flow is None and flows is None else None
     layer = partial(_layer, own, loss, params, time, state)
-    return _judge(steps_of, np.array(gaps), np.array(floors), np.array(errors), np.array(away), layer)
+    reached = partial(_sharpness, family, loss, params, coarse, coarse // points, state, steps_of[0])
+    return _judge(steps_of, np.array(gaps), np.array(floors), np.array(errors), np.array(away), layer, reached)
 
 
 def _without_slope(dts: np.ndarray, gaps: np.ndarray, kind: str, *values: Any) -> Order:
@@ -153,7 +159,13 @@ def _doubt(kind: str, *values: Any) -> tuple[str, str]:
 
 
 def _judge(
-    dts: np.ndarray, gaps: np.ndarray, floors: np.ndarray, errors: np.ndarray, away: np.ndarray, layer: Any
+    dts: np.ndarray,
+    gaps: np.ndarray,
+    floors: np.ndarray,
+    errors: np.ndarray,
+    away: np.ndarray,
+    layer: Any,
+    reached: Any,
 ) -> Order:
     if (gaps <= floors).all():
         return _without_slope(dts, gaps, "exact")
@@ -172,6 +184,8 @@ def _judge(
     nearest = round(2 * slope) / 2
     # Certain: the slope is near a half-integer, the finest halvings agree with it, and it is not zero.
     settled = nearest > 0 and abs(slope - nearest) <= 0.1 and abs(local[-1] - nearest) <= 0.15 and half <= 0.3
+    if not settled and (share := reached()) > AT_EDGE:
+        return Order(dts, gaps, float("nan"), (float("nan"), float("nan")), *_doubt("edge of stability", dts[0], share))
     if slope < 0.9 and layer() > _LAYER:
         return Order(*measured, *_doubt("cold start", slope))
     if len(dts) < 4:
@@ -198,6 +212,19 @@ def _layer(method: Any, loss: Any, params: Params, time: float, state: Any) -> f
         for i in (0, 1)
     )
     return early / late if late > 0 else 1.0
+
+
+def _sharpness(family: Family, loss: Any, params: Params, steps: int, every: int, state: Any, dt: float) -> float:
+    """Return the largest eigenvalue of the preconditioned Hessian along the coarsest member, over its bound."""
+    method = family(float(dt))
+    try:
+        bound = rule(method).bound
+        begun = state(float(dt)) if callable(state) else state
+        watch = {"sharpness": sharpness(method, loss)}
+        seen = iterate(method, loss, params, steps, every=every, state=begun, observe=watch).observed["sharpness"]
+    except (ValueError, TypeError, CurvatureError):  # no preconditioner, or a Hessian that does not exist
+        return 0.0
+    return float(seen.max() / bound)
 
 
 def _quotient(name: str, value: float, by: str, divisor: float) -> int:

@@ -1,6 +1,6 @@
 """The preconditioner of a method: the metric in which its stability is judged.
 
-Written for slowly varying gradients, every method here is  theta' = -P^{-1} g  with a diagonal P(nu, n), n updates made:
+For slowly varying gradients every method here is  theta' = -P^{-1} g  with a diagonal P(nu, n), n updates made:
 
     GD                          P = 1/a                                  stable iff lambda < 2
     momentum, semi-implicit     P = 1/a                                  (2+2b)/(1-b)
@@ -46,11 +46,12 @@ def rule(method: Any) -> Rule:
         >>> rule(inercia.momentum(0.1, 0.5)).bound
         6.0
     """
-    hyper, name = getattr(method, "hyper", None), getattr(method, "name", type(method).__name__)
+    hyper: dict[str, Any] = getattr(method, "hyper", {})
+    name = getattr(method, "name", type(method).__name__)
     known = ("sgd", "momentum", "rmsprop", "scalar_rmsprop", "adam")
     plain = isinstance(method, Method) and name in known
     if not plain or (name == "adam" and hyper["nesterov"]) or (name == "rmsprop" and _decorated(hyper)):
-        named = {"adam": "adam with nesterov", "rmsprop": "rmsprop with centering or momentum"}.get(name, name)
+        named = {"adam": "nadam", "rmsprop": "rmsprop with centering or momentum"}.get(name, name)
         raise ValueError(
             f"the preconditioner is known for {', '.join(known)} (plain ones, of inercia), not for {named}."
         )
@@ -74,8 +75,9 @@ def rule(method: Any) -> Rule:
     b2 = refine(decay, dt)
 
     def scale(nu, n):
-        nu = nu / (1 - b2**n) if corrected else nu
-        return (jnp.sqrt(nu + inside) + eps) / step(n)
+        nu = jnp.asarray(nu / (1 - b2**n) if corrected else nu)
+        # A parameter that no row reaches has nu = 0, where the root has no slope.
+        return (jnp.sqrt(jnp.maximum(nu + inside, jnp.finfo(nu.dtype).tiny)) + eps) / step(n)
 
     bound = THRESHOLDS["semi-implicit"](refine(hyper["b1"], dt)) if name == "adam" else 2.0
     return Rule(float(bound), b2, scale, name == "scalar_rmsprop")

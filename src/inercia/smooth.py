@@ -44,8 +44,8 @@ def bends(loss: Any, params: Params) -> list[str]:
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> bends(lambda x: jnp.sum(jax.nn.relu(x)), jnp.ones(2)), bends(lambda x: jnp.sum(jax.nn.swish(x)), jnp.ones(2))
-        (['max'], [])
+        >>> [bends(lambda x, f=f: jnp.sum(f(x)), jnp.ones(2)) for f in (jax.nn.relu, jax.nn.swish)]
+        [['max'], []]
     """
     closed = jax.make_jaxpr(loss)(params)
     found: set[str] = set()
@@ -66,8 +66,8 @@ def require_smooth(transformation: optax.GradientTransformation, params: Params,
 def _walk(jaxpr: Any, inputs: list[int], found: set[str], loss: bool = False) -> list[int]:
     """Follow the gradient (or params, through a loss) through a jaxpr, collecting the kinks; return what comes out.
 
-    A loss may take the largest of its values, as a stable softmax does without bending: there only what is compared with
-    a number counts.
+    A loss may take the largest of its values, as a stable softmax does without bending: there only what is compared
+    with a number counts.
     """
     kind = {id(v): k for v, k in zip(jaxpr.invars, inputs, strict=True)}
 

@@ -5,15 +5,15 @@ gradients of a given size g put them. There they are even in the gradient and dr
 is left is the linear map with a **frozen preconditioner**, J(l); the method is stable while its multipliers lie in the
 unit disc, and the threshold is the l at which the first one leaves it.
 
-The same linear map has a gain: the steps that follow a small constant gradient d tend to -gain d, gain = 1/P, where P is
-the preconditioner (1/a for GD, (sqrt(v) + eps)/a for Adam). bound = threshold / P is the bound on the preconditioned
+The same linear map has a gain: the steps that follow a small constant gradient d tend to -gain d, gain = 1/P, where P
+is the preconditioner (1/a for GD, (sqrt(v) + eps)/a for Adam). bound = threshold / P is the bound on the preconditioned
 sharpness: 2 for GD and RMSProp, (2+2b)/(1-b) for momentum and Adam, 1 for the lecture's order.
 
 Source: Cohen et al. 2021, 2022 (adaptive methods at the edge of stability).
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,8 @@ def threshold(transformation: optax.GradientTransformation, gradient: float = 1.
         low, high = high, high * 1.05
         if high > _TO:
             raise ValueError(f"the update stays stable at every curvature up to {_TO:.0e} / gain.")
-    bound = float(brentq(outside, low, high, xtol=1e-14 * high, rtol=1e-14)) if outside(low) < 0 else low
+    edge: Any = brentq(outside, low, high, xtol=1e-14 * high) if outside(low) < 0 else low
+    bound = float(edge)
     return Threshold(bound / gain, gain, bound, _sorted(constant + bound / gain * linear))
 
 
@@ -105,6 +106,7 @@ def _linearised(transformation, gradient, warm):
 
     # What is odd in the gradient (first moments) cancels, what is even (second moments) stays.
     state = _floats(lambda a, b: (a + b) / 2, settled(gradient), settled(-gradient))
+
     # An update without gradient ages the second moments; frozen ones stand where that update leaves them settled.
     def corrected(_, before):
         aged = update(0 * theta, before, theta)[1]

@@ -85,6 +85,4 @@ def scalar_rmsprop(
         theta_dot = step(grads, at(learning_rate, state.count), state.nu)
         return theta_dot, ScalarRmspropState(jnp.ones_like(state.count), nu_dot)
 
-    return Method(
-        init, update, flow, dt, "scalar_rmsprop", learning_rate=learning_rate, decay=decay, eps=eps
-    )
+    return Method(init, update, flow, dt, "scalar_rmsprop", learning_rate=learning_rate, decay=decay, eps=eps)
