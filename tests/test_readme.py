@@ -12,12 +12,15 @@ README, LEEME = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.
 
 
 def test_the_examples_run(capsys, monkeypatch, tmp_path):
-    code, scale = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, edge, scale = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict = {"__name__": "readme"}
     exec(compile(code, "README.md", "exec"), names)
     out = capsys.readouterr().out
     assert float(out.split("test accuracy ")[1].split("\n")[0]) > 0.95
     assert "order 1: the gap shrinks as dt^" in out
+    exec(compile(edge, "README.md", "exec"), names)
+    assert names["path"].observed["sharpness"][-1, 0] == pytest.approx(2, rel=0.1)
+    assert names["flow"].observed["mean_loss"][-1] == pytest.approx(names["path"].loss[-1], rel=0.05)
     monkeypatch.chdir(tmp_path)
     exec(compile(scale, "README.md", "exec"), names)
     assert int(names["result"].history.step[-1]) == 30 * 22
