@@ -12,14 +12,12 @@ Run alone: `python analysis/edge.py --help`.
 from functools import partial
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
 import inercia as ia
 from inercia import plot
-from inercia.demo import save
+from inercia.demo import edge_loss, save
 
 #: name -> method, at a rate at which it reaches its edge on 500 digits within a few hundred updates.
 METHODS = {
@@ -41,11 +39,7 @@ def problem(rows: int, hidden: tuple[int, ...], seed: int, data: Path | None = N
     """Return the squared error of a network on the first rows, a start, and how many rows there were."""
     parts = ia.digits(0.1, seed) if data is None else ia.split(ia.read(data, labels), 0.1, seed)
     x, y = (np.asarray(part[:rows]) for part in parts.train)
-    x = 0.3 * (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 0.1 * x.std())
-    goal = np.eye(int(y.max()) + 1, dtype=np.float32)[y]
-    network = ia.mlp([x.shape[1], *hidden, goal.shape[1]], "swish")
-    risk, batch = ia.risk(network), (jnp.asarray(x, jnp.float32), jnp.asarray(goal))
-    return (lambda params: risk(params, batch)), network.init(jax.random.key(seed)), len(x)
+    return *edge_loss(x, y, hidden, seed=seed), len(x)
 
 
 def told(name: str, run: ia.Edge, fast: bool) -> None:
@@ -105,7 +99,7 @@ def many(out: Path, seed: int, fast: bool, data: Path | None, labels: Path | Non
     loss, start, rows = problem(200 if fast else rows, (16, 16), seed, data, labels)
     lines = {}
     print(f"\n{rows} rows:")
-    for name in ["GD", "the lecture's order"] if fast else list(TRACKED):
+    for name in ["GD"] if fast else list(TRACKED):
         method, steps = TRACKED[name]
         steps = 400 if fast else steps
         path = ia.iterate(method, loss, start, steps, every=5, observe={"S": ia.sharpness(method, loss)})

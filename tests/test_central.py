@@ -67,7 +67,6 @@ def test_first_moment_before_the_edge(scheme, near):
 RUNS = {  # method, updates, largest error of the predicted mean loss; None where the first burst still rings
     "GD": (ia.sgd(0.1), 1000, None),
     "RMSProp": (ia.rmsprop(5e-4, 0.99, bias_correction=True), 1000, 0.02),
-    "Adam": (ia.adam(1e-3, b1=0.5, b2=0.99), 800, 0.05),
 }
 
 
@@ -132,7 +131,7 @@ def test_what_it_refuses():
         ),
         (lambda: ia.central(ia.sgd(0.1), lambda z: jnp.abs(z) ** 2, jnp.array(1j), 1, k=1), TypeError, "must be real"),
         (lambda: ia.central(ia.sgd(1e6), loss, START, 50), ia.CurvatureError, "ended at time"),
-        (lambda: ia.edge(ia.sgd(1e3), loss, START, 20), ValueError, "iterates diverge at time"),
+        (lambda: ia.edge(ia.sgd(1e3), loss, START, 20), ia.CurvatureError, "iterates diverge at time"),
     ):
         with pytest.raises(kind, match=sentence) as caught:
             call()

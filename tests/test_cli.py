@@ -25,6 +25,26 @@ def test_help(capsys, command):
     assert "usage: inercia" in out
 
 
+def test_edge(capsys, tmp_path):
+    small = ("edge", "--rows", 60, "--hidden", 8, "--steps", 60, "--k", 2, "--out", tmp_path)
+    code, out, _ = run(capsys, *small)
+    assert code == 0
+    assert "sgd on 60 rows, 610 parameters" in out
+    assert (tmp_path / "edge.png").stat().st_size > 10_000
+    with np.load(tmp_path / "edge.npz") as written:
+        assert written["central_sharpness"].shape == (61, 2)
+        assert written["loss"][0] == pytest.approx(written["central_loss"][0])
+    for more, exit_code, sentence in (
+        (("--learning-rate", 1e4), 1, "the iterates diverge at time"),
+        (("--method", "nadam"), 2, "method must be one of 'sgd'"),
+        (("--beta", 0.9), 2, "--beta belongs to momentum and adam"),
+        (("--rows", 10**6), 2, "rows must be at most 1617"),
+    ):
+        code, _, err = run(capsys, *small, *more)
+        assert code == exit_code
+        assert sentence in err
+
+
 def test_train_on_the_digits(capsys, tmp_path):
     code, out, _ = run(capsys, "train", "--epochs", 8, "--hidden", 32, "--save", tmp_path / "w.npz")
     assert code == 0

@@ -18,7 +18,7 @@ from inercia.compare import gap
 from inercia.curvature import CurvatureError
 from inercia.data import digits, split, standardise
 from inercia.demo import demo as run_demo
-from inercia.demo import digits_loss, save
+from inercia.demo import digits_loss, edge_loss, save
 from inercia.edge import edge as run_edge
 from inercia.integrate import SOLVERS, IntegrationError, integrate
 from inercia.iterate import iterate
@@ -40,7 +40,7 @@ _RATES = {  # for training; the 2-D problems bring their own
     "nadam": 2e-3, "lion": 3e-4, "sign_sgd": 3e-4, "scalar_rmsprop": 0.02,
 }  # fmt: skip
 #: For `edge`: rates at which the method reaches its edge on the digits within a thousand updates.
-_EDGE_RATES = {"sgd": 0.2, "momentum": 0.5, "rmsprop": 1e-3, "scalar_rmsprop": 0.05, "adam": 2e-3}
+_EDGE_RATES = {"sgd": 0.8, "momentum": 2.0, "rmsprop": 1e-3, "scalar_rmsprop": 0.03, "adam": 1e-3}
 
 
 class FailedError(Exception):
@@ -287,24 +287,17 @@ def edge(
     """
     check.one_of("method", method, _EDGE_RATES)
     everything = None if data is None else read(data, labels, target=target)
-    x, y = (digits(0.1, seed) if everything is None else standardise(split(everything, 0.1, seed))).train
+    x, y = (digits(0.1, seed) if everything is None else split(everything, 0.1, seed)).train
     if check.whole("rows", rows) > len(x):
         raise ValueError(f"rows must be at most {len(x)}, nine tenths of the data, but it is {rows}.")
-    x, y = x[:rows], y[:rows]
-    goal = np.eye(int(y.max()) + 1, dtype=x.dtype)[y] if y.dtype.kind == "i" else y.reshape(rows, -1).astype(x.dtype)
-    network = mlp([x.shape[1], *hidden, goal.shape[1]], activation)
-    of_batch, batch = risk(network), (jax.numpy.asarray(x), jax.numpy.asarray(goal))
+    loss, start = edge_loss(x[:rows], y[:rows], hidden, activation, seed)
     chosen = _at_the_edge(method, learning_rate, beta, scheme)
-
-    def loss(params):
-        return of_batch(params, batch)
-
     try:
-        run = run_edge(chosen, loss, network.init(jax.random.key(seed)), steps, k=k, substeps=substeps, window=window)
+        run = run_edge(chosen, loss, start, steps, k=k, substeps=substeps, window=window)
     except CurvatureError as error:
         raise FailedError(str(error)) from None
-    widths = "-".join(map(str, [x.shape[1], *hidden, goal.shape[1]]))
-    print(f"{method} on {rows} rows, network {widths}, squared error; all in float64")
+    size = run.central.flat().shape[1]
+    print(f"{method} on {rows} rows, {size} parameters, squared error; all in float64")
     print(f"\n{'update':>8}{'loss':>12}{'stable':>12}{'central':>12}{'sharpness':>12}{'stable':>10}{'central':>10}"
           f"{'to stable':>11}{'to central':>11}")  # fmt: skip
     middle, stable = run.central.observed, run.stable.observed
@@ -332,7 +325,8 @@ def edge(
 
 
 def _at_the_edge(name: str, learning_rate: float | None, beta: float | None, scheme: str | None) -> Method:
-    rate, b = _EDGE_RATES[name] if learning_rate is None else learning_rate, 0.5 if beta is None else beta
+    usual = 0.4 if scheme == "explicit" else _EDGE_RATES[name]
+    rate, b = usual if learning_rate is None else learning_rate, 0.5 if beta is None else beta
     if (beta is not None and name not in ("momentum", "adam")) or (scheme is not None and name != "momentum"):
         raise ValueError(f"--beta belongs to momentum and adam, --scheme to momentum, but the method is {name}.")
     if name == "momentum":

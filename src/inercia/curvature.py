@@ -40,9 +40,9 @@ GUARD = 2
 
 
 class CurvatureError(RuntimeError):
-    """The eigenvalues are not known as well as was asked, or are not finite; `spectrum` holds what there is."""
+    """The eigenvalues are not known as well as was asked, or not finite; `spectrum` holds what there is, or None."""
 
-    def __init__(self, message: str, spectrum: "Spectrum") -> None:
+    def __init__(self, message: str, spectrum: "Spectrum | None") -> None:
         super().__init__(message)
         self.spectrum = spectrum
 

@@ -70,6 +70,26 @@ def digits_loss(hidden: Iterable[int] = (32,), seed: int = 0) -> tuple[Callable,
     return lambda params: of_batch(params, (x, y)), network.init(jax.random.key(seed))
 
 
+def edge_loss(
+    x: np.ndarray, y: np.ndarray, hidden: Iterable[int] = (16, 16), activation: str = "swish", seed: int = 0
+) -> tuple[Callable, Params]:
+    """Return the squared error of a network over all rows, classes as one target each, and a start.
+
+    Columns are standardised and then made small, so that a rate which meets the edge later is below it at the start.
+
+    Example:
+        >>> data, _ = digits()
+        >>> loss, params = edge_loss(data.x[:100], data.y[:100])
+        >>> bool(0.4 < loss(params) < 1.6)
+        True
+    """
+    x = 0.3 * (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 0.1 * x.std())
+    goal = np.eye(int(y.max()) + 1)[y] if y.dtype.kind == "i" else y.reshape(len(y), -1)
+    network = mlp([x.shape[1], *hidden, goal.shape[1]], activation)
+    of_batch, batch = risk(network), (jnp.asarray(x, jnp.float32), jnp.asarray(goal, jnp.float32))
+    return lambda params: of_batch(params, batch), network.init(jax.random.key(seed))
+
+
 def demo(out: FilePath, say: Print = print, seed: int = 0) -> dict[str, float]:
     """Run the demo, writing figures into `out`; return the test accuracies."""
     out.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from inercia import check
 from inercia.central import central
-from inercia.curvature import sharpness
+from inercia.curvature import CurvatureError, sharpness
 from inercia.iterate import iterate
 from inercia.method import Params
 from inercia.path import Path
@@ -70,8 +70,8 @@ def edge(
         Edge.
 
     Raises:
-        ValueError: as in `central`; a run that diverges.
-        CurvatureError: as in `central`.
+        ValueError: as in `central`.
+        CurvatureError: as in `central`; iterates that diverge, with the time.
 
     Example:
         >>> import inercia, jax.numpy as jnp
@@ -83,7 +83,7 @@ def edge(
     window = check.whole("window", window)
     path = iterate(method, loss, params, steps, observe={"sharpness": sharpness(method, loss)})
     if path.diverged is not None:
-        raise ValueError(f"the iterates diverge at time {path.diverged:g}: take a smaller learning rate.")
+        raise CurvatureError(f"the iterates diverge at time {path.diverged:g}: take a smaller learning rate.", None)
     middle = central(method, loss, params, steps, k=k, substeps=substeps)
     stable = central(method, loss, params, steps, k=k, substeps=substeps, stable=True)
     mean = averaged(path.flat(), window)
