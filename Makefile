@@ -13,7 +13,7 @@ test: .venv/dev
 figures: .venv/runtime
 	for script in analysis/*.py; do $(BIN)/python $$script || exit 1; done
 
-# Ours beside the peers; about fifteen minutes, on a machine that does nothing else. Writes benchmarks/RESULTS.md.
+# Ours beside the peers; about twenty minutes, on a machine that does nothing else. Writes benchmarks/RESULTS.md.
 bench: .venv/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	$(BIN)/python benchmarks/run.py
