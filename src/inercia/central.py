@@ -53,7 +53,7 @@ from inercia.smooth import bends
 CRITICAL = 0.97
 #: Where the largest is below this share, the step needs no eigenvectors on its way.
 _FAR = 0.9
-#: Largest length of a substep times the largest eigenvalue: explicit Euler is stable below 2.
+#: Largest length of a substep times the largest eigenvalue, in units of a bound of 2: explicit Euler needs less than 2.
 _REACH = 0.5
 #: Curvature over its bound at which the stable flow is given up: it would take ever more substeps.
 STIFF = 50.0
@@ -87,10 +87,10 @@ def central(
             and nan from there, where its curvature exceeds the bound `STIFF` times.
 
     Returns:
-        Path: 1 + steps / every points. `loss` is f(w); `state` the second moment (None for methods without one);
-        `observed` has "sharpness" (n, k), eigenvalues of P^{-1} H, comparable with the bound; "residual" (n, k) of
-        their eigenvectors, relative to the largest; "X" (n, k, k), the mean over the update that follows; "mean_loss"
-        (n,), the predicted mean loss of the iterates; "bound" (n,).
+        Path: 1 + steps / every points. `loss` is f(w), `state` a `CentralState`; `observed` has "sharpness" (n, k),
+        eigenvalues of P^{-1} H, comparable with the bound; "residual" (n, k) of their eigenvectors, relative to the
+        largest; "X" (n, k, k), the mean over the update that follows; "mean_loss" (n,), the predicted mean loss of the
+        iterates; "bound" (n,).
 
     Raises:
         ValueError: a method without a known central flow, k out of range, every that does not divide steps, a loss
@@ -360,7 +360,7 @@ def _update(flow, theta, substeps, here):
     largest = here.values[0] / flow.rule.bound
     # Far below the bound no eigenvectors are needed on the way; far above, the stable flow is stiff.
     coasts = jnp.asarray(True) if flow.stable else largest < _FAR
-    stiff = jnp.ceil(jnp.clip(jnp.nan_to_num(largest), 0, STIFF) * flow.rule.bound / _REACH).astype(int)
+    stiff = jnp.ceil(2 * jnp.clip(jnp.nan_to_num(largest), 0, STIFF) / _REACH).astype(int)
     short = jnp.maximum(substeps, stiff)
 
     def coast(here):
