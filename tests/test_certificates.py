@@ -57,8 +57,10 @@ VIOLATIONS = {
         lambda: measure(lambda dt: ia.rmsprop(0.05, decay=0.8, eps=1e-12, dt=dt), ia.quadratic([[2.0]]), np.ones(1)),
         lambda: measure(lambda dt: ia.adagrad(0.05, 0.0, eps=1e-12, dt=dt)),
     ],
-    "coarse": [
+    "edge of stability": [
         lambda: measure(lambda dt: ia.momentum(3.0, 0.9, scheme="explicit", dt=dt), time=64.0, dts=COARSE),
+    ],
+    "coarse": [
         lambda: measure(lambda dt: ia.sgd(1.9, dt=dt), BOWL, np.ones(1), 8.0, COARSE),
     ],
     "too few": [lambda: measure(lambda dt: ia.sgd(0.1, dt=dt), dts=[1 / 4, 1 / 8, 1 / 16])],
