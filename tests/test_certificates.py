@@ -15,6 +15,10 @@ COARSE = [1, 1 / 2, 1 / 4, 1 / 8]
 BOWL = ia.quadratic([[1.0]])
 
 
+def valley(x):
+    return (1 + x[0] ** 2) * x[1] ** 2 / 2 + 0.002 * (x[0] - 3) ** 2  # its walls close in
+
+
 def measure(family, loss=wells, start=START, time=8.0, dts=DTS, **options):
     return ia.order(family, loss, start, time, dts, **options)
 
@@ -58,9 +62,10 @@ VIOLATIONS = {
         lambda: measure(lambda dt: ia.adagrad(0.05, 0.0, eps=1e-12, dt=dt)),
     ],
     "edge of stability": [
-        lambda: measure(lambda dt: ia.momentum(3.0, 0.9, scheme="explicit", dt=dt), time=64.0, dts=COARSE),
+        lambda: measure(lambda dt: ia.sgd(0.5, dt=dt), valley, np.array([1.7, 0.1]), 200.0, COARSE),
     ],
     "coarse": [
+        lambda: measure(lambda dt: ia.momentum(3.0, 0.9, scheme="explicit", dt=dt), time=64.0, dts=COARSE),
         lambda: measure(lambda dt: ia.sgd(1.9, dt=dt), BOWL, np.ones(1), 8.0, COARSE),
     ],
     "too few": [lambda: measure(lambda dt: ia.sgd(0.1, dt=dt), dts=[1 / 4, 1 / 8, 1 / 16])],

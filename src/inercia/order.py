@@ -18,7 +18,6 @@ import optax
 from inercia import check, tree
 from inercia.compare import travelled
 from inercia.curvature import CurvatureError, sharpness
-from inercia.edge import AT_EDGE
 from inercia.integrate import integrate
 from inercia.iterate import iterate
 from inercia.method import Family, Method, Params
@@ -30,6 +29,8 @@ from inercia.smooth import kinks
 _POINTS = 16
 #: Speed of the flow at its start over its speed later, above which it begins with a layer.
 _LAYER = 20.0
+#: Sharpness over its bound above which iterates that do not diverge are at the edge of stability.
+_EDGE = 0.98
 
 
 class Order(NamedTuple):
@@ -184,7 +185,7 @@ def _judge(
     nearest = round(2 * slope) / 2
     # Certain: the slope is near a half-integer, the finest halvings agree with it, and it is not zero.
     settled = nearest > 0 and abs(slope - nearest) <= 0.1 and abs(local[-1] - nearest) <= 0.15 and half <= 0.3
-    if not settled and (share := reached()) > AT_EDGE:
+    if not settled and (share := reached()) > _EDGE:
         return Order(dts, gaps, float("nan"), (float("nan"), float("nan")), *_doubt("edge of stability", dts[0], share))
     if slope < 0.9 and layer() > _LAYER:
         return Order(*measured, *_doubt("cold start", slope))
