@@ -3,6 +3,8 @@
 import warnings
 
 import hypothesis
+import jax
+import pytest
 from jaxtyping import install_import_hook
 
 with install_import_hook("inercia", "typechecker.checked"):
@@ -11,3 +13,10 @@ with install_import_hook("inercia", "typechecker.checked"):
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, print_blob=False)
 hypothesis.settings.load_profile("tests")
 warnings.simplefilter("error", inercia.InerciaWarning)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled_programs():
+    """Let go of a file's programs after it: thousands in one process exhaust its memory maps."""
+    yield
+    jax.clear_caches()
