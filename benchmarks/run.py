@@ -10,6 +10,7 @@ import os
 import platform
 import warnings
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ import tyro
 from timing import table
 
 PARTS = ("training", "many", "streaming", "update", "flows", "central", "startup", "scaling")
+MODULES = {"scikit-learn": "sklearn"}
 HEAD = ["goal", "asked", "measured (range)", "met"]
 PEERS = ("jax", "optax", "flax", "equinox", "torch", "scikit-learn", "numpy", "scipy", "diffrax", "torchdiffeq")
 
@@ -82,7 +84,7 @@ def _machine() -> str:
     lines = _read("/proc/cpuinfo").splitlines()
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     device = jax.devices()[0]
-    peers = ", ".join(f"{name} {version(name)}" for name in PEERS)
+    peers = ", ".join(f"{name} {version(name)}" for name in PEERS if find_spec(MODULES.get(name, name)))
     return (
         f"{os.cpu_count()} cores ({names[0] if names else platform.machine()}), device {device.device_kind}, "
         f"Python {platform.python_version()}, {peers}."
