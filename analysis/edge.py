@@ -9,7 +9,6 @@
 Run alone: `python analysis/edge.py --help`.
 """
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +115,7 @@ def many(out: Path, seed: int, fast: bool, data: Path | None, labels: Path | Non
         ax.set(xlabel="updates", ylabel="sharpness / bound", ylim=(0, 1.6))
         ax.legend(loc="lower right", fontsize=6)
 
-    print(save(partial(draw), out / "edge_many.png"))
+    print(save(draw, out / "edge_many.png"))
 
 
 def main(

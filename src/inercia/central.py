@@ -207,11 +207,16 @@ def _losses(flow: _Flow, theta: Params) -> Any:
     return lambda w: flow.loss(rebuild(w))
 
 
-def _square(own: Rule, g: jax.Array) -> jax.Array:
-    """Return what nu is a mean of."""
+def _averaged(own: Rule, squares: jax.Array) -> jax.Array:
+    """Return what nu is a mean of: the squares (n,), their sum (1,), or nothing (0,)."""
     if own.decay is None:
-        return g[:0]
-    return jnp.sum(g**2, keepdims=True) if own.whole else g**2
+        return squares[:0]
+    return jnp.sum(squares, keepdims=True) if own.whole else squares
+
+
+def _rate(own: Rule) -> float:
+    """Return (1-b2)/b2."""
+    return 0.0 if own.decay is None else (1 - own.decay) / own.decay
 
 
 def _scale(own: Rule, nu: jax.Array, time: Any, size: int) -> jax.Array:
@@ -283,10 +288,9 @@ def _ride(flow, theta, length, here):
     i, j, weight = triangle(k)
 
     # The stable part, and how it moves P.
-    rate = 0.0 if own.decay is None else (1 - own.decay) / own.decay
     m, along = _direction(flow, here.m, here.grad, here.time, length)
     w_stable = -along / scale
-    nu_stable = rate * (_square(own, here.grad) - here.nu)
+    nu_stable = _rate(own) * (_averaged(own, here.grad**2) - here.nu)
     _, scale_stable = jax.jvp(
         lambda nu, t: _scale(own, nu, t, size), (here.nu, here.time), (nu_stable, jnp.ones_like(here.time))
     )
@@ -307,7 +311,7 @@ def _ride(flow, theta, length, here):
 
     # What X does to w and nu, and both to the slack c U^T P U - U^T H U.
     w_of = -0.5 * turns / scale
-    nu_of = rate * c**2 * jax.vmap(partial(_heat, own))(products * scale**2)
+    nu_of = _rate(own) * c**2 * jax.vmap(partial(_averaged, own))(products * scale**2)
     scale_of = jax.vmap(lambda v: jax.jvp(lambda nu: _scale(own, nu, here.time, size), (here.nu,), (v,))[1])(nu_of)
     slack = pack(jnp.diag(c - here.values)) + length * (c * products @ scale_stable - turns @ w_stable)
     effect = length * (c * products @ scale_of.T - turns @ w_of.T)
@@ -318,17 +322,10 @@ def _ride(flow, theta, length, here):
         m,
         here.nu + length * (nu_stable + x @ nu_of),
         here.time + length,
-        rows if here.rows.shape[1] else here.rows,
+        here.rows,
         X,
         error,
     )
-
-
-def _heat(own, squares):
-    """Return the covariance's part in the mean of what nu averages."""
-    if own.decay is None:
-        return squares[:0]
-    return jnp.sum(squares, keepdims=True) if own.whole else squares
 
 
 def _balanced(count, slack, effect):
@@ -348,9 +345,8 @@ def _coast(flow, theta, length, here):
     """Make one substep without oscillation."""
     own = flow.rule
     scale = _scale(own, here.nu, here.time, here.w.size)
-    rate = 0.0 if own.decay is None else (1 - own.decay) / own.decay
     grad = jax.grad(_losses(flow, theta))(here.w)
-    nu = here.nu + length * rate * (_square(own, grad) - here.nu)
+    nu = here.nu + length * _rate(own) * (_averaged(own, grad**2) - here.nu)
     m, along = _direction(flow, here.m, grad, here.time, length)
     return here._replace(w=here.w - length * along / scale, m=m, nu=nu, time=here.time + length)
 
