@@ -112,12 +112,10 @@ def central(
         >>> round(float(flow.params[-1, 0]), 2), round(float(path.params[200:, 0].mean()), 2)  # 1 + x^2 = 2 / 0.5
         (1.73, 1.73)
     """
-    steps, every = check.whole("steps", steps), check.whole("every", every)
+    steps, every = check.recorded(steps, every)
     k, substeps = check.whole("k", k), check.whole("substeps", substeps)
     if k > 10:
         raise ValueError(f"k must be at most 10, but it is {k}.")
-    if steps % every:
-        raise ValueError(f"every must divide steps, but every = {every} and steps = {steps}.")
     own = rule(method)
     if method.hyper.get("nesterov"):
         raise ValueError("the central flow is known without nesterov.")

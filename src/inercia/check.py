@@ -67,6 +67,14 @@ def whole(name: str, value: Any, minimum: int = 1) -> int:
     return number
 
 
+def recorded(steps: Any, every: Any) -> tuple[int, int]:
+    """Return the updates of a run and those between its records, or raise unless the second divide the first."""
+    steps, every = whole("steps", steps), whole("every", every)
+    if steps % every:
+        raise ValueError(f"every must divide steps, but every = {every} and steps = {steps}.")
+    return steps, every
+
+
 def one_of(name: str, value: Any, options: Iterable[str]) -> str:
     """Return `value`, or raise unless it is one of `options`, naming the closest."""
     options = list(options)

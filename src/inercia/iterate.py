@@ -63,9 +63,7 @@ def iterate(
         >>> path.times.tolist(), path.params.tolist()
         ([0.0, 1.0, 2.0, 3.0], [1.0, 0.5, 0.25, 0.125])
     """
-    steps, every = check.whole("steps", steps), check.whole("every", every)
-    if steps % every:
-        raise ValueError(f"every must divide steps, but every = {every} and steps = {steps}.")
+    steps, every = check.recorded(steps, every)
     check.differentiable("params", params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
