@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -45,6 +46,18 @@ def test_rows_are_those_written(tmp_path, form):
     np.testing.assert_array_equal(data.take(0, rows), X[rows])
     np.testing.assert_array_equal(data.take(1, rows), Y[rows])
     np.testing.assert_array_equal(data.take(0, [3, 1]), X[[3, 1]])  # all of one shard
+
+
+def test_only_the_rows_asked_for_are_copied(tmp_path):
+    x = np.zeros((20_000, 100), np.float32)  # 8 MB, which savez puts at an odd address
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(20_000))
+    data = ia.shards([tmp_path / "a.npz"])
+    assert data.take(0, []).shape == (0, 100)
+    tracemalloc.start()
+    data.take(0, range(100))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200_000
 
 
 def test_a_number_that_is_not_finite_is_named(tmp_path):

@@ -108,12 +108,12 @@ def accuracy(network: Network) -> Callable[[Any, tuple[Any, Any]], Array]:
 
 
 def _check_labels(y: Any, rows: tuple, classes: int) -> None:
-    if not jnp.issubdtype(jnp.asarray(y).dtype if check.known(y) else y.dtype, jnp.integer):
-        raise TypeError(f"labels must be integers for the cross-entropy, but their dtype is {y.dtype}.")
-    if jnp.shape(y) != rows:
-        raise ValueError(f"labels must have shape {rows}, but their shape is {jnp.shape(y)}.")
-    if check.known(y):
-        labels = np.asarray(y)
+    labels = np.asarray(y) if check.known(y) else y
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels must be integers for the cross-entropy, but their dtype is {labels.dtype}.")
+    if labels.shape != rows:
+        raise ValueError(f"labels must have shape {rows}, but their shape is {labels.shape}.")
+    if isinstance(labels, np.ndarray):
         wrong = np.flatnonzero((labels < 0) | (labels >= classes))
         if wrong.size:
             n = int(wrong[0])

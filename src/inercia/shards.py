@@ -30,10 +30,12 @@ class Shards:
     """
 
     def __init__(self, names: list[str], parts: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        self.names, self._parts = names, parts
+        self.names = names
         self._starts = np.cumsum([0, *(len(x) for x, _ in parts)])
         self.shape = tuple((len(self), *parts[0][i].shape[1:]) for i in (0, 1))
         self.dtype = tuple(parts[0][i].dtype.newbyteorder("=") for i in (0, 1))
+        self._swapped = tuple(parts[0][i].dtype != self.dtype[i] for i in (0, 1))
+        self._rows = [tuple(_rows_as_bytes(part) for part in pair) for pair in parts]
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -57,13 +59,15 @@ class Shards:
         home = np.searchsorted(self._starts, flat, side="right") - 1
         within = flat - self._starts[home]
         taken = _aligned((flat.size, *self.shape[which][1:]), self.dtype[which])
+        out = _rows_as_bytes(taken)
         for shard in np.unique(home):
             here = np.flatnonzero(home == shard)
-            part = self._parts[shard][which]
-            if len(here) == flat.size and part.dtype == taken.dtype:
-                np.take(part, within, axis=0, out=taken, mode="clip")
+            if len(here) == flat.size:
+                np.take(self._rows[shard][which], within, out=out, mode="clip")
             else:
-                taken[here] = part[within[here]]
+                out[here] = self._rows[shard][which][within[here]]
+        if self._swapped[which]:
+            taken.byteswap(inplace=True)
         # One sum is cheaper than a look at each number, and finite whenever all of them are, unless it overflows.
         if taken.dtype.kind == "f" and not np.isfinite(taken.sum()):
             good = np.isfinite(taken).reshape(flat.size, -1).all(axis=1)
@@ -179,6 +183,12 @@ def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...], offset: int) ->
     if 0 in shape:
         raise FileError(f"{path}: it holds no rows (shape {shape}).")
     return np.asarray(np.memmap(path, dtype, "r", offset, shape))
+
+
+def _rows_as_bytes(array: np.ndarray) -> np.ndarray:
+    """View each row as one item of bytes: NumPy would copy a whole array of numbers that lie off their alignment."""
+    flat = array.reshape(len(array), math.prod(array.shape[1:]))
+    return flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize)))[:, 0]
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

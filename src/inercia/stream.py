@@ -3,8 +3,8 @@
     Shards                  the very batches that the same rows would give in memory, read from their files
     any iterable of (x, y)  its batches, in its order
 
-A thread reads the next batches, `CHUNK` bytes together, and puts them on the device, so that at most `AHEAD` + 2 chunks
-are held at a time, however large the data are.
+A thread reads the next batches, `CHUNK` bytes together, and puts them on the device, so that at most `AHEAD` + 3 chunks
+are held at a time (one that the device works on, one that waits for it), however large the data are.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from inercia.sampler import Sampler
 from inercia.shards import Shards
 
 #: Bytes of the batches that are read, sent and computed together; at least one batch.
-CHUNK = 2**24
+CHUNK = 2**23
 #: Chunks that are read before they are asked for.
 AHEAD = 2
 #: Rows that stand for all others in a fingerprint.

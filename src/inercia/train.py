@@ -9,6 +9,7 @@ over keys, over starts and over hyperparameters trains all of them at once.
 
 import contextlib
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -239,12 +240,14 @@ def _from_outside(setting: _Setting, params: Params, data: Any) -> _Supply:
 
     def stretches(carry, start):
         losses: list[Any] = []
+        sent: deque[Any] = deque(maxlen=2)
         done = start
         for chunk in source.chunks(start, epochs, every):
             if chunk.batches is not None:
-                if losses:
-                    jax.block_until_ready(losses[-1])  # no more than one chunk waits for the device
+                if len(sent) == 2:
+                    jax.block_until_ready(sent[0])  # no more than one chunk waits for the device
                 carry, values = _fed(method, loss, placed, carry, *chunk.batches, jnp.int32(done))
+                sent.append(values)
                 losses.append(values)
                 done = chunk.done
             if chunk.ends:
