@@ -3,6 +3,7 @@
 Run alone for a long hunt: `python tests/fuzz_readers.py 100000`; the tests run a short one.
 """
 
+import contextlib
 import gzip
 import io
 import pickle
@@ -10,11 +11,13 @@ import resource
 import struct
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from inercia.read import FileError, read
+from inercia.shards import shards
 
 
 class Trap:
@@ -29,14 +32,16 @@ class Trap:
 
 def seeds() -> list[tuple[str, bytes]]:
     """Return good files and traps, by ending."""
-    npz, trap = io.BytesIO(), io.BytesIO()
+    npz, npy, trap = io.BytesIO(), io.BytesIO(), io.BytesIO()
     np.savez(npz, x=np.eye(3, dtype=np.float32), y=np.arange(3))
+    np.save(npy, np.arange(6, dtype=">f8").reshape(2, 3))
     np.savez_compressed(trap, x=np.array([Trap()], dtype=object), y=np.arange(1))
     idx = b"\0\0\x08\x02" + struct.pack(">II", 2, 3) + bytes(range(6))
     csv = b"a,b,label\n0.5,1,0\n2,3.5,1\n-1e3,nan,2\n"
     return [
         (".csv", csv), (".csv", csv.replace(b",", b";")), (".csv.gz", gzip.compress(csv)), (".npz", npz.getvalue()),
         (".npz", trap.getvalue()), (".npz", pickle.dumps(Trap())), (".idx", idx), (".idx.gz", gzip.compress(idx)),
+        (".npy", npy.getvalue()), (".npy", npy.getvalue().replace(b"(2, 3)", b"(2**3, 3)")),
         (".idx", b"\0\0\x0e\x03" + struct.pack(">III", 2**31, 2**31, 8)),
     ]  # fmt: skip
 
@@ -70,15 +75,33 @@ def hunt(count: int, folder: Path, seed: int = 0) -> tuple[int, int]:
         ending, content = good[int(rng.integers(len(good)))]
         file = folder / f"data{ending}"
         file.write_bytes(damaged(content, rng))
-        try:
-            data = read(file, labels if ".idx" in ending else None)
-        except FileError:
-            continue
-        assert np.isfinite(data.x).all()
-        assert len(data.x) == len(data.y) > 0
-        was_read += 1
+        sound = [_refused_or(_read_all, file, labels)] if ending != ".npy" else []
+        if ending in {".npz", ".npy", ".idx"}:
+            sound.append(_refused_or(_map_all, file, labels))
+        was_read += any(sound)
     assert not Trap.sprung.exists(), "a pickle was loaded"
     return was_read, count - was_read
+
+
+def _refused_or(use: Callable[[Path, Path], None], file: Path, labels: Path) -> bool:
+    try:
+        use(file, labels)
+    except FileError:
+        return False
+    return True
+
+
+def _read_all(file: Path, labels: Path) -> None:
+    data = read(file, labels if ".idx" in file.name else None)
+    assert np.isfinite(data.x).all()
+    assert len(data.x) == len(data.y) > 0
+
+
+def _map_all(file: Path, labels: Path) -> None:
+    data = shards([file if file.suffix == ".npz" else (file, labels)])
+    for which in (0, 1):
+        with contextlib.suppress(ValueError):  # numbers that are not finite are refused when they are used
+            assert np.isfinite(data.take(which, range(len(data)))).all()
 
 
 if __name__ == "__main__":

@@ -166,6 +166,25 @@ def test_divergence_is_not_saved(tmp_path):
     assert result.history.step.tolist() == [8, 16, 24]
 
 
+def test_a_gradient_that_is_not_a_number(tmp_path):
+    """One row whose loss is finite and whose gradient is NaN: its update is named, and nothing after it is saved."""
+
+    def loss(params, batch):
+        x, y = batch
+        return LOSS(params, (x, y)) + jnp.sqrt(jnp.min(x[:, 0] ** 2) * jnp.sum(params[1].b ** 2))
+
+    x = np.array(DATA[0]) + 1
+    x[100, 0] = 0
+    run = lambda folder, epochs: ia.train(  # noqa: E731
+        ia.adam(1e-2), loss, PARAMS, (x, DATA[1]), epochs=epochs, every=1, batch_size=32, key=1, checkpoint=folder
+    )
+    with pytest.warns(ia.InerciaWarning, match="diverged"):
+        result = run(tmp_path, 1)
+    assert 0 <= int(result.diverged) < 8
+    assert max(steps_in(tmp_path), default=0) <= int(result.diverged)
+    assert np.isfinite(result.history.loss[: int(result.diverged)]).all()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_is_saved(tmp_path, number, code):
     script = textwrap.dedent(f"""

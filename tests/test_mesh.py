@@ -73,6 +73,31 @@ def test_iterate_on_a_mesh(axes):
     """)
 
 
+def test_iterate_with_params_cut_over_the_mesh():
+    on_eight_devices("""
+        mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+        batch = tuple(jnp.asarray(part[:1024]) for part in train)
+        one = ia.iterate(ia.adam(1e-3), lambda p: loss(p, batch), params, 20)
+        where = lambda p: NamedSharding(mesh, P("d") if p.shape[0] % 8 == 0 else P())
+        cut = jax.tree.map(lambda p: jax.device_put(p, where(p)), params)
+        close(one.params, ia.iterate(ia.adam(1e-3), lambda p: loss(p, batch), cut, 20).params, 1e-10)
+    """)
+
+
+def test_a_run_goes_on_with_another_number_of_devices():
+    pytest.importorskip("orbax.checkpoint")
+    on_eight_devices("""
+        import tempfile
+        eight, two = (Mesh(np.array(jax.devices()[:n]), ("d",)) for n in (8, 2))
+        method, options = ia.adam(1e-3), dict(batch_size=128, key=1)
+        whole = ia.train(method, loss, params, train, epochs=4, **options)
+        for first, second in (({}, dict(mesh=eight)), (dict(mesh=eight, shard_params=True), dict(mesh=two))):
+            with tempfile.TemporaryDirectory() as folder:
+                ia.train(method, loss, params, train, epochs=2, checkpoint=folder, **first, **options)
+                close(whole, ia.train(method, loss, params, train, epochs=4, checkpoint=folder, **second, **options))
+    """)
+
+
 def test_streams_on_a_mesh():
     on_eight_devices("""
         import tempfile

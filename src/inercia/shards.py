@@ -167,8 +167,9 @@ def _map_npy(path: Path, stream: Any, offset: int) -> np.ndarray:
         version = np.lib.format.read_magic(stream)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = header(stream)
-    except ValueError as error:
-        raise FileError(f"{path}: it cannot be read as NPY ({error}).") from None
+    except Exception as error:  # a damaged header is parsed as Python, and fails in many ways
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise FileError(f"{path}: it cannot be read as NPY ({reason}).") from None
     if fortran and len(shape) > 1:
         raise FileError(f"{path}: its numbers lie column by column: write it with numpy.ascontiguousarray.")
     return _mapped(path, dtype, shape, stream.tell())
