@@ -82,6 +82,16 @@ def test_batches_of_ones_own(every, ragged):
         close(train((jax.device_put(batch) for batch in BATCHES), epochs=1), train(BATCHES, epochs=1))
 
 
+def test_a_source_may_use_its_arrays_again():
+    def reusing():
+        x, y = np.empty((50, 64), np.float32), np.empty(50, np.int32)
+        for batch in BATCHES:
+            x[:], y[:] = batch
+            yield x, y
+
+    close(train(reusing(), epochs=1), train(BATCHES, epochs=1), 0)
+
+
 def test_batches_go_on(tmp_path):
     pytest.importorskip("orbax.checkpoint")
     whole = train(BATCHES, epochs=5)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from inercia import check
 from inercia.read import FileError, idx_header
 
 #: Bytes of a local header in a ZIP archive, before the name and the extra field whose lengths it ends with.
@@ -58,7 +59,7 @@ class Shards:
         flat = rows.ravel()
         home = np.searchsorted(self._starts, flat, side="right") - 1
         within = flat - self._starts[home]
-        taken = _aligned((flat.size, *self.shape[which][1:]), self.dtype[which])
+        taken = aligned((flat.size, *self.shape[which][1:]), self.dtype[which])
         out = _rows_as_bytes(taken)
         for shard in np.unique(home):
             here = np.flatnonzero(home == shard)
@@ -68,12 +69,9 @@ class Shards:
                 out[here] = self._rows[shard][which][within[here]]
         if self._swapped[which]:
             taken.byteswap(inplace=True)
-        # One sum is cheaper than a look at each number, and finite whenever all of them are, unless it overflows.
-        if taken.dtype.kind == "f" and not np.isfinite(taken.sum()):
-            good = np.isfinite(taken).reshape(flat.size, -1).all(axis=1)
-            if not good.all():
-                n = int(np.argmin(good))
-                raise ValueError(f"{'xy'[which]} must be finite, but row {within[n]} of {self.names[home[n]]} is not.")
+        if taken.dtype.kind == "f" and not check.all_finite(taken):
+            n = int(np.argmin(np.isfinite(taken).reshape(flat.size, -1).all(axis=1)))
+            raise ValueError(f"{'xy'[which]} must be finite, but row {within[n]} of {self.names[home[n]]} is not.")
         return taken.reshape(*rows.shape, *taken.shape[1:])
 
 
@@ -192,7 +190,7 @@ def _rows_as_bytes(array: np.ndarray) -> np.ndarray:
     return flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize)))[:, 0]
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Return an empty array that begins at a multiple of 64 bytes, which JAX takes over on a CPU without a copy."""
     size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + 64, np.uint8)

@@ -3,15 +3,14 @@
     Shards                  the very batches that the same rows would give in memory, read from their files
     any iterable of (x, y)  its batches, in its order
 
-A thread reads the next batches, `CHUNK` bytes together, and puts them on the device, so that at most `AHEAD` + 3 chunks
-are held at a time (one that the device works on, one that waits for it), however large the data are.
+Batches are read `CHUNK` bytes together and put on the device. JAX returns from a call before the device has computed,
+so that the next chunk is read meanwhile, in the caller's own thread: another thread would be 3 % slower on two cores,
+and not every source can be read by one.
 """
 
 import hashlib
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,12 +21,10 @@ import numpy as np
 from inercia import check
 from inercia.mesh import Placement
 from inercia.sampler import Sampler
-from inercia.shards import Shards
+from inercia.shards import Shards, aligned
 
 #: Bytes of the batches that are read, sent and computed together; at least one batch.
 CHUNK = 2**23
-#: Chunks that are read before they are asked for.
-AHEAD = 2
 #: Rows that stand for all others in a fingerprint.
 _SAMPLED = 256
 
@@ -86,10 +83,8 @@ class Source:
         return rows + digest.hexdigest()[:12]
 
     def chunks(self, start: int, epochs: int, every: int | None) -> Iterator[Chunk]:
-        """Read the batches from iteration `start` on, ahead of their use; records end after `every` iterations."""
-        if isinstance(self.data, Shards):
-            return _ahead(self._of_shards(start, epochs, every))
-        return _ahead(self._of_batches(start, epochs, every))
+        """Read the batches from iteration `start` on; records end after `every` iterations."""
+        return (self._of_shards if isinstance(self.data, Shards) else self._of_batches)(start, epochs, every)
 
     def _of_shards(self, start: int, epochs: int, every: int | None) -> Iterator[Chunk]:
         batches, data = self.batches, self.data
@@ -117,7 +112,7 @@ class Source:
         return taken
 
     def _of_batches(self, start: int, epochs: int, every: int | None) -> Iterator[Chunk]:
-        done, held = 0, []
+        done, held = 0, None
         for _ in range(epochs):
             before = done
             for given in self.data:
@@ -125,21 +120,22 @@ class Source:
                 if done <= start:  # a run that goes on: these are done
                     continue
                 batch = self._batch(given)
-                if held and [part.shape for part in batch] != [part.shape for part in held[0]]:
-                    yield Chunk(self._stacked(held), done - 1, False)
-                    held = []
-                held.append(batch)
+                if held is not None and not held.suits(batch):
+                    yield Chunk(self._put_all(held), done - 1, False)
+                    held = None
+                held = _Held(batch) if held is None else held
+                held.add(batch)
                 ends = every is not None and done % every == 0
-                if ends or len(held) * sum(part.nbytes for part in batch) >= CHUNK:
-                    yield Chunk(self._stacked(held), done, ends)
-                    held = []
+                if ends or held.full:
+                    yield Chunk(self._put_all(held), done, ends)
+                    held = None
             if done == before:
                 raise ValueError(
                     "data gave no batch in a pass: an iterator can be passed over only once, a list often."
                 )
-            if held:
-                yield Chunk(self._stacked(held), done, False)
-                held = []
+            if held is not None:
+                yield Chunk(self._put_all(held), done, False)
+                held = None
             if every is None and done > start:
                 yield Chunk(None, done, True)
         if every is not None and done % every and done > start:
@@ -160,10 +156,8 @@ class Source:
             self.judge((x, y))
         return x, y
 
-    def _stacked(self, held: list) -> tuple[jax.Array, jax.Array]:
-        # Batches that are on a device stay there.
-        stacks = [jnp.stack(p) if isinstance(p[0], jax.Array) else np.stack(p) for p in zip(*held, strict=True)]
-        x, y = (self._put(lambda index, stack=stack: stack[index], stack.shape) for stack in stacks)
+    def _put_all(self, held: "_Held") -> tuple[jax.Array, jax.Array]:
+        x, y = (self._put(lambda index, stack=stack: stack[index], stack.shape) for stack in held.stacked())
         return x, y
 
     def _cast(self, part: Any) -> Any:
@@ -175,21 +169,38 @@ class Source:
         return jax.make_array_from_callback(shape, self.placed.batches(), get)
 
 
+class _Held:
+    """Batches of one form that wait for each other; NumPy's are copied at once, as their source may use them again."""
+
+    def __init__(self, first: tuple) -> None:
+        self.form = _form(first)
+        self.length = max(1, -(-CHUNK // max(1, sum(part.nbytes for part in first))))
+        self.columns: list[Any] = [
+            [] if isinstance(part, jax.Array) else aligned((self.length, *part.shape), part.dtype) for part in first
+        ]
+        self.count = 0
+
+    @property
+    def full(self) -> bool:
+        return self.count == self.length
+
+    def suits(self, batch: tuple) -> bool:
+        return _form(batch) == self.form
+
+    def add(self, batch: tuple) -> None:
+        for column, part in zip(self.columns, batch, strict=True):
+            if isinstance(column, list):
+                column.append(part)  # it stays on its device
+            else:
+                column[self.count] = part
+        self.count += 1
+
+    def stacked(self) -> list:
+        return [jnp.stack(c) if isinstance(c, list) else c[: self.count] for c in self.columns]
+
+
+def _form(batch: tuple) -> list:
+    return [(isinstance(part, jax.Array), part.shape, part.dtype) for part in batch]
+
+
 _rows = partial(jax.jit, static_argnums=(0, 1))(lambda rows, steps, key, start: rows(key, start, steps, True))
-
-
-def _ahead(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Yield the chunks, the next `AHEAD` of them being read by a thread meanwhile."""
-    source, end = iter(chunks), object()
-    config: Any = jax.config
-    x64, device = config.jax_enable_x64, config.jax_default_device  # these belong to a thread
-
-    def following():
-        with jax.enable_x64(x64), jax.default_device(device):
-            return next(source, end)
-
-    with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pool.submit(following) for _ in range(AHEAD))
-        while (chunk := waiting.popleft().result()) is not end:
-            waiting.append(pool.submit(following))
-            yield chunk  # pyright: ignore[reportReturnType]

@@ -33,6 +33,8 @@ from inercia.stream import Source
 
 #: Row numbers that are drawn at a time.
 _BLOCK = 2**16
+#: Chunks of batches from outside that the device has or that wait for it, while another one is read.
+_AHEAD = 3
 #: Least number of stretches into which a run with a progress bar is cut.
 _STRETCHES = 50
 
@@ -240,12 +242,12 @@ def _from_outside(setting: _Setting, params: Params, data: Any) -> _Supply:
 
     def stretches(carry, start):
         losses: list[Any] = []
-        sent: deque[Any] = deque(maxlen=2)
+        sent: deque[Any] = deque(maxlen=_AHEAD)
         done = start
         for chunk in source.chunks(start, epochs, every):
             if chunk.batches is not None:
-                if len(sent) == 2:
-                    jax.block_until_ready(sent[0])  # no more than one chunk waits for the device
+                if len(sent) == _AHEAD:
+                    jax.block_until_ready(sent[0])
                 carry, values = _fed(method, loss, placed, carry, *chunk.batches, jnp.int32(done))
                 sent.append(values)
                 losses.append(values)
