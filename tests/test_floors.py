@@ -8,7 +8,7 @@ import inercia
 
 FLOORS = [
     # words
-    ["check", "tree", "path"],
+    ["check", "tree", "path", "progress"],
     # the problem
     ["method", "network", "risk", "problems", "data", "read", "shards", "sampler"],
     # methods

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
 from inercia import check, runge_kutta, tree
 from inercia.interpolate import interpolated
 from inercia.iterate import diverged_at
 from inercia.method import Method, NoFlow, Params, State
 from inercia.path import Path, Solve
+from inercia.progress import bar as progress_bar
 
 #: Bytes that a solver keeps per squared unknown: the Jacobian and its factorisations; 0 where it keeps none.
 SOLVERS = {"DOP853": 0, "RK45": 0, "RK23": 0, "Radau": 48, "BDF": 32, "LSODA": 16}
@@ -109,7 +109,7 @@ def integrate(
         def jacobian(t, z):
             return np.asarray(_jacobian(flow, loss, theta, start, z))
 
-        with tqdm(total=times[-1] - times[0], disable=not progress, unit="it", desc=solver) as bar:
+        with progress_bar(progress, total=times[-1] - times[0], unit="it", desc=solver) as bar:
             options = {"rtol": rtol, "atol": atol} | ({"jac": jacobian} if SOLVERS[solver] else {})
             kind = solver
             if solver in runge_kutta.EXPLICIT and z0.size >= COMPILED:

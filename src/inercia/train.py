@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
 from inercia import check, hosts
 from inercia.checkpoint import Checkpoints, digest_of, fingerprint
@@ -26,6 +25,7 @@ from inercia.data import Dataset, checked
 from inercia.interrupt import interrupted, stop_for
 from inercia.mesh import place
 from inercia.method import Params, State
+from inercia.progress import bar as progress_bar
 from inercia.sampler import Sampler
 from inercia.sampler import sampler as make_sampler
 from inercia.shards import Shards
@@ -160,7 +160,7 @@ def train(
         carry, saved, done = begun, start, start
         signals = around.enter_context(_signals(book))
         quiet = not (progress and hosts.first())
-        bar = around.enter_context(tqdm(total=total, initial=start, disable=quiet, unit="it", desc="train"))
+        bar = around.enter_context(progress_bar(not quiet, total=total, initial=start, unit="it", desc="train"))
         for done, carry, recorded in supply.stretches(begun, start):
             pieces.append(recorded)
             if not quiet and check.known(recorded):
