@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float
 
 from inercia import check
@@ -25,10 +24,16 @@ def squared(prediction: Array, y: Any) -> Array:
     return 0.5 * jnp.sum((prediction - y) ** 2, axis=-1)
 
 
+def cross_entropy(prediction: Array, y: Any) -> Array:
+    """Return -log softmax(prediction)[y] = log sum_k exp(prediction_k) - prediction_y of each row."""
+    chosen = jnp.take_along_axis(prediction, jnp.asarray(y)[..., None], axis=-1).squeeze(-1)
+    return jax.nn.logsumexp(prediction, axis=-1) - chosen
+
+
 #: Pointwise losses by name: (prediction (N, outputs), y) -> (N,).
 POINTWISE: dict[str, Callable[[Array, Array], Array]] = {
     "squared": squared,
-    "cross-entropy": optax.losses.softmax_cross_entropy_with_integer_labels,
+    "cross-entropy": cross_entropy,  # optax's cannot be differentiated on explicit axes outside jax.set_mesh
 }
 
 
@@ -58,7 +63,7 @@ class Risk:
         if self.pointwise is squared and shape != prediction.shape:
             cure = ": use y[:, None]." if (*shape, 1) == prediction.shape else "."
             raise ValueError(f"y must have the prediction's shape {prediction.shape}, but its shape is {shape}{cure}")
-        if self.pointwise is POINTWISE["cross-entropy"]:
+        if self.pointwise is cross_entropy:
             _check_labels(y, rows, prediction.shape[-1])
 
 
