@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,6 +39,10 @@ CODE = """
 """
 
 
+def environment(devices):
+    return os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+
+
 @contextlib.contextmanager
 def running(tmp_path, processes=2, *, devices=2, folder="run", epochs=3, save_every=22, out="out"):
     """Start the processes; kill at the end those that are left."""
@@ -45,11 +50,10 @@ def running(tmp_path, processes=2, *, devices=2, folder="run", epochs=3, save_ev
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = folder and str(tmp_path / folder)
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     arguments = [str(a) for a in (processes, port, folder, epochs, save_every, tmp_path / out)]
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(CODE), str(p), *arguments], env=environment,
+            [sys.executable, "-c", textwrap.dedent(CODE), str(p), *arguments], env=environment(devices),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for p in range(processes)
@@ -127,6 +131,36 @@ def test_a_signal_to_one_ends_all_saved(tmp_path):
         saved(tmp_path / "run", started[0])
         started[1].send_signal(signal.SIGTERM)
         assert [process.wait(60) for process in started] == [143, 143]
+
+
+def test_the_command_line(tmp_path):
+    """Two hosts run the same command; the first prints and writes, and the weights are those of one process."""
+
+    def command(*more):
+        words = ["train", "--epochs", "3", "--hidden", "32", "--batch-size", "64", *more]
+        return subprocess.Popen(
+            [Path(sys.executable).with_name("inercia"), *words], env=environment(2),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    join = ("--distributed", "--shard-params", "--coordinator", f"127.0.0.1:{port}", "--processes", "2")
+    saves = ("--checkpoint", str(tmp_path / "run"), "--save", str(tmp_path / "two.npz"))
+    processes = [command(*join, *saves, "--process", f"{p}") for p in range(2)]
+    processes.append(command("--save", str(tmp_path / "one.npz")))
+    try:
+        printed = [process.communicate(timeout=150)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0, 0], printed
+    assert "test accuracy" in printed[0]
+    assert "accuracy" not in printed[1]
+    assert steps_in(tmp_path / "run") == [22, 44, 66]
+    with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:
+        close([one[name] for name in one.files], [two[name] for name in one.files], 1e-5)
 
 
 def test_nobody_to_join(monkeypatch):
