@@ -92,6 +92,12 @@ def test_a_source_may_use_its_arrays_again():
     close(train(reusing(), epochs=1), train(BATCHES, epochs=1), 0)
 
 
+def test_batches_of_a_torch_loader():
+    torch = pytest.importorskip("torch")
+    rows = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
+    close(train(torch.utils.data.DataLoader(rows, batch_size=50), epochs=2), train(BATCHES, epochs=2), 0)
+
+
 def test_batches_go_on(tmp_path):
     pytest.importorskip("orbax.checkpoint")
     whole = train(BATCHES, epochs=5)
@@ -106,7 +112,8 @@ def test_what_does_not_suit(files):
         (iter(BATCHES), {"epochs": 2}, ValueError, "gave no batch in a pass"),
         ([], {"epochs": 1}, TypeError, "pair"),
         (iter([]), {"epochs": 1}, ValueError, "gives no batch"),
-        (iter([X]), {"epochs": 1}, TypeError, "must give batches"),
+        (iter([X]), {"epochs": 1}, TypeError, r"must give batches \(x, y\), but it gives a ndarray"),
+        ([(X,)], {"epochs": 1}, TypeError, "gives a tuple of 1"),
         (7, {"epochs": 1}, TypeError, "a pair .x, y., shards or an iterable"),
         (BATCHES, {"epochs": 1, "batch_size": 5}, ValueError, "leave batch_size out"),
         (BATCHES, {"epochs": 1, "save_every": 5}, ValueError, "pass every too"),

@@ -143,7 +143,8 @@ class Source:
 
     def _batch(self, given: Any) -> tuple[Any, Any]:
         if not isinstance(given, tuple | list) or len(given) != 2:
-            raise TypeError(f"data must give batches (x, y), but it gives {type(given).__name__}.")
+            found = f"a {type(given).__name__}" + (f" of {len(given)}" if isinstance(given, tuple | list) else "")
+            raise TypeError(f"data must give batches (x, y), but it gives {found}.")
         x, y = (self._cast(part if isinstance(part, jax.Array) else np.asarray(part)) for part in given)
         check.finite("x of a batch", x)
         check.finite("y of a batch", y)
