@@ -175,11 +175,9 @@ def test_a_gradient_that_is_not_a_number(tmp_path):
 
     x = np.array(DATA[0]) + 1
     x[100, 0] = 0
-    run = lambda folder, epochs: ia.train(  # noqa: E731
-        ia.adam(1e-2), loss, PARAMS, (x, DATA[1]), epochs=epochs, every=1, batch_size=32, key=1, checkpoint=folder
-    )
+    data, options = (x, DATA[1]), {"epochs": 1, "every": 1, "batch_size": 32, "key": 1}
     with pytest.warns(ia.InerciaWarning, match="diverged"):
-        result = run(tmp_path, 1)
+        result = ia.train(ia.adam(1e-2), loss, PARAMS, data, checkpoint=tmp_path, **options)
     assert 0 <= int(result.diverged) < 8
     assert max(steps_in(tmp_path), default=0) <= int(result.diverged)
     assert np.isfinite(result.history.loss[: int(result.diverged)]).all()
