@@ -16,7 +16,7 @@ import tyro
 
 import inercia as ia
 from inercia import plot
-from inercia.demo import edge_loss, save
+from inercia.commands.run_demo import edge_loss, save
 
 #: name -> method, at a rate at which it reaches its edge on 500 digits within a few hundred updates.
 METHODS = {

@@ -16,8 +16,8 @@ import tyro
 
 import inercia as ia
 from inercia import plot
-from inercia.demo import save
-from inercia.problems import wells
+from inercia.commands.run_demo import save
+from inercia.problems.toy_losses import wells
 
 START = np.array([0.8, 1.2])
 FIRST_ORDER = {

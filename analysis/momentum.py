@@ -17,7 +17,7 @@ import tyro
 
 import inercia as ia
 from inercia import plot
-from inercia.demo import digits_loss, save, two_dimensional
+from inercia.commands.run_demo import digits_loss, save, two_dimensional
 
 
 def path(out: Path) -> None:

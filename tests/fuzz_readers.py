@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from inercia.read import FileError, read
-from inercia.shards import shards
+from inercia.problems.files import FileError, read
+from inercia.problems.mapped_files import shards
 
 
 class Trap:

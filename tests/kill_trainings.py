@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 import inercia as ia
-from inercia.checkpoint import Checkpoints
+from inercia.training.checkpoint import Checkpoints
 
 EPOCHS = 200
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import inercia as ia
 from inercia import plot
-from inercia.demo import save, two_dimensional
+from inercia.commands.run_demo import save, two_dimensional
 
 
 @pytest.fixture

@@ -2,18 +2,35 @@
 
 from importlib.metadata import version
 
-from inercia.central import CentralState, central
-from inercia.check import InerciaWarning
-from inercia.compare import Gap, energy, gap
-from inercia.convert import Momentum, convert
-from inercia.curvature import CurvatureError, Spectrum, curvature, density, hvp, in_chunks, sharpness, trace
-from inercia.data import Dataset, Split, digits, split, standardise, teacher
-from inercia.edge import Edge, edge
-from inercia.integrate import IntegrationError, integrate
-from inercia.interpolate import Interpolated, interpolated
-from inercia.iterate import iterate
-from inercia.limit import Equation, limit
-from inercia.method import Family, Method
+from inercia.comparison.conventions import Momentum, convert
+from inercia.comparison.convergence_order import Order, order
+from inercia.comparison.edge_run import Edge, edge
+from inercia.comparison.gap_and_energy import Gap, energy, gap
+from inercia.core.check import InerciaWarning
+from inercia.core.method import Family, Method
+from inercia.core.path import Path, Solve
+from inercia.edge_of_stability.central_flow import CentralState, central
+from inercia.edge_of_stability.hessian import (
+    CurvatureError,
+    Spectrum,
+    curvature,
+    density,
+    hvp,
+    in_chunks,
+    sharpness,
+    trace,
+)
+from inercia.edge_of_stability.linear_stability import Stability, best_heavy_ball, growth, stability
+from inercia.edge_of_stability.preconditioning import preconditioner
+from inercia.edge_of_stability.stability_threshold import Threshold, threshold
+from inercia.flows.exact_quadratic import exact_flow, exact_iterates, quadratic
+from inercia.flows.integration import IntegrationError, integrate
+from inercia.flows.interpolating_flow import Interpolated, interpolated
+from inercia.flows.iteration import iterate
+from inercia.flows.memoryless_flow import Equation, limit
+from inercia.flows.modified_equation import modified, modified_loss
+from inercia.flows.sde import Diffusion, diffuse
+from inercia.flows.smoothness import kinks
 from inercia.methods import (
     METHODS,
     SCHEMES,
@@ -40,21 +57,13 @@ from inercia.methods import (
     sgd,
     sign_sgd,
 )
-from inercia.modified import modified, modified_loss
-from inercia.network import Layer, Network, backprop, mlp
-from inercia.noise import Diffusion, diffuse
-from inercia.order import Order, order
-from inercia.path import Path, Solve
-from inercia.precondition import preconditioner
-from inercia.quadratic import exact_flow, exact_iterates, quadratic
-from inercia.read import FileError, read, read_idx
-from inercia.risk import Risk, accuracy, risk
-from inercia.sampler import Sampler, sampler
-from inercia.shards import Shards, shards
-from inercia.smooth import kinks
-from inercia.stability import Stability, best_heavy_ball, growth, stability
-from inercia.threshold import Threshold, threshold
-from inercia.train import History, Result, train
+from inercia.problems.data import Dataset, Split, digits, split, standardise, teacher
+from inercia.problems.empirical_risk import Risk, accuracy, risk
+from inercia.problems.files import FileError, read, read_idx
+from inercia.problems.mapped_files import Shards, shards
+from inercia.problems.network import Layer, Network, backprop, mlp
+from inercia.problems.sampling import Sampler, sampler
+from inercia.training.loop import History, Result, train
 
 __version__ = version("inercia")
 

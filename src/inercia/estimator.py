@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from inercia import check
+from inercia.core import check
+from inercia.core.tree import float64
 from inercia.methods import METHODS
-from inercia.network import ACTIVATIONS, Network, mlp
-from inercia.risk import Risk, risk
-from inercia.train import train
-from inercia.tree import float64
+from inercia.problems.empirical_risk import Risk, risk
+from inercia.problems.network import ACTIVATIONS, Network, mlp
+from inercia.training.loop import train
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin

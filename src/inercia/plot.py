@@ -15,13 +15,13 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from inercia import check
-from inercia.compare import Gap
-from inercia.edge import Edge
-from inercia.order import Order
-from inercia.path import Path
-from inercia.quadratic import exact_flow
-from inercia.train import History
+from inercia.comparison.convergence_order import Order
+from inercia.comparison.edge_run import Edge
+from inercia.comparison.gap_and_energy import Gap
+from inercia.core import check
+from inercia.core.path import Path
+from inercia.flows.exact_quadratic import exact_flow
+from inercia.training.loop import History
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE: dict[Any, Any] = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from inercia.method import Method
+from inercia.core.method import Method
 from inercia.methods.adagrad import AdagradState, adagrad
 from inercia.methods.adam import AdamState, adam
 from inercia.methods.adamw import adamw

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inercia import check
-from inercia.method import Method, Number, Params, Schedule, abs_sq, at, cast_like, clock, like, tick
-from inercia.tree import map_grads
+from inercia.core import check
+from inercia.core.method import Method, Number, Params, Schedule, abs_sq, at, cast_like, clock, like, tick
+from inercia.core.tree import map_grads
 
 
 class AdagradState(NamedTuple):

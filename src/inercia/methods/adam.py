@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inercia import check
-from inercia.method import (
+from inercia.core import check
+from inercia.core.method import (
     Method,
     Number,
     Params,
@@ -36,7 +36,7 @@ from inercia.method import (
     tick,
     zeros_like,
 )
-from inercia.tree import map_grads
+from inercia.core.tree import map_grads
 
 
 class AdamState(NamedTuple):

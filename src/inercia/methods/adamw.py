@@ -9,8 +9,8 @@ Source: Loshchilov & Hutter 2019. Names, order and defaults are those of `optax.
 
 from typing import Any
 
-from inercia import check
-from inercia.method import Method, Number, Params, Schedule, at, clock, decay_weights
+from inercia.core import check
+from inercia.core.method import Method, Number, Params, Schedule, at, clock, decay_weights
 from inercia.methods.adam import AdamState, adam
 
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inercia import check
-from inercia.method import (
+from inercia.core import check
+from inercia.core.method import (
     Method,
     NoFlow,
     Number,
@@ -31,7 +31,7 @@ from inercia.method import (
     tick,
     zeros_like,
 )
-from inercia.tree import map_grads
+from inercia.core.tree import map_grads
 
 _WHY = "{} has no smooth flow: its update jumps where a sign changes, and its limit is a differential inclusion."
 

@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inercia import check
-from inercia.method import Method, Number, Params, Schedule, at, clock, like, refine, tick, zeros_like
-from inercia.tree import map_grads
+from inercia.core import check
+from inercia.core.method import Method, Number, Params, Schedule, at, clock, like, refine, tick, zeros_like
+from inercia.core.tree import map_grads
 
 SCHEMES = ("semi-implicit", "explicit")
 

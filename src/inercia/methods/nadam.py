@@ -9,7 +9,7 @@ Source: Dozat 2016. Names, order and defaults are those of `optax.nadam`.
 
 from typing import Any
 
-from inercia.method import Method, Number, Schedule
+from inercia.core.method import Method, Number, Schedule
 from inercia.methods.adam import adam
 
 

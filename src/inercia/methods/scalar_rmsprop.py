@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inercia import check
-from inercia.method import Method, Number, Params, Schedule, abs_sq, at, clock, like, refine, tick
-from inercia.tree import map_grads
+from inercia.core import check
+from inercia.core.method import Method, Number, Params, Schedule, abs_sq, at, clock, like, refine, tick
+from inercia.core.tree import map_grads
 
 
 class ScalarRmspropState(NamedTuple):

@@ -1,0 +1,223 @@
+"""The whole story on real handwritten digits: train, check against optax, solve the ODE, measure the gap."""
+
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path as FilePath
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from inercia import methods, plot
+from inercia.comparison.convergence_order import Order, order
+from inercia.comparison.gap_and_energy import gap
+from inercia.core.method import Params
+from inercia.core.path import Path
+from inercia.flows.integration import integrate
+from inercia.flows.iteration import iterate
+from inercia.problems.data import digits
+from inercia.problems.empirical_risk import accuracy, risk
+from inercia.problems.network import Network, mlp
+from inercia.problems.toy_losses import PROBLEMS
+from inercia.training.loop import Result, train
+
+Print = Callable[[str], None]
+
+
+class Contestant(NamedTuple):
+    """A method of the demo, how it is fed, and the optax transformation that it must equal."""
+
+    method: optax.GradientTransformation
+    reference: optax.GradientTransformation
+    sampler: str
+    epochs: int
+
+
+def contestants() -> dict[str, Contestant]:
+    """Return the lecture's methods in the lecture's order; GD gets as many iterations as the others."""
+    a, b = 0.1, 0.9
+    average = optax.ema(b, debias=False)
+    return {
+        "gradient descent": Contestant(methods.sgd(a), optax.sgd(a), "full", 440),
+        "SGD": Contestant(methods.sgd(a), optax.sgd(a), "shuffle", 40),
+        "momentum, explicit": Contestant(
+            methods.momentum(0.02, b, scheme="explicit"),
+            optax.chain(average, _one_step_late(), optax.scale(-0.02)),
+            "shuffle",
+            40,
+        ),
+        "momentum, semi-implicit": Contestant(
+            methods.momentum(a, b), optax.chain(average, optax.scale(-a)), "shuffle", 40
+        ),
+        "Adam": Contestant(methods.adam(2e-3), optax.adam(2e-3), "shuffle", 40),
+    }
+
+
+def digits_loss(hidden: Iterable[int] = (32,), seed: int = 0) -> tuple[Callable, Params]:
+    """Return the cross-entropy of a digits network over the whole training set, and a start.
+
+    Example:
+        >>> loss, params = digits_loss()
+        >>> bool(1 < loss(params) < 4)
+        True
+    """
+    data, _ = digits()
+    network = mlp([64, *hidden, 10])
+    of_batch, x, y = risk(network, "cross-entropy"), jnp.asarray(data.x), jnp.asarray(data.y)
+    return lambda params: of_batch(params, (x, y)), network.init(jax.random.key(seed))
+
+
+def edge_loss(
+    x: np.ndarray, y: np.ndarray, hidden: Iterable[int] = (16, 16), activation: str = "swish", seed: int = 0
+) -> tuple[Callable, Params]:
+    """Return the squared error of a network over all rows, classes as one target each, and a start.
+
+    Columns are standardised and then made small, so that a rate which meets the edge later is below it at the start.
+
+    Example:
+        >>> data, _ = digits()
+        >>> loss, params = edge_loss(data.x[:100], data.y[:100])
+        >>> bool(0.4 < loss(params) < 1.6)
+        True
+    """
+    x = 0.3 * (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 0.1 * x.std())
+    goal = np.eye(int(y.max()) + 1)[y] if y.dtype.kind == "i" else y.reshape(len(y), -1)
+    network = mlp([x.shape[1], *hidden, goal.shape[1]], activation)
+    of_batch, batch = risk(network), (jnp.asarray(x, jnp.float32), jnp.asarray(goal, jnp.float32))
+    return lambda params: of_batch(params, batch), network.init(jax.random.key(seed))
+
+
+def demo(out: FilePath, say: Print = print, seed: int = 0) -> dict[str, float]:
+    """Run the demo, writing figures into `out`; return the test accuracies."""
+    out.mkdir(parents=True, exist_ok=True)
+    network = mlp([64, 128, 128, 10])
+    results, scores = _train_all(network, say, seed)
+    schemes = methods.SCHEMES
+    families = {scheme: partial(methods.momentum, 0.1, 0.9, scheme=scheme) for scheme in schemes}
+    loss, params = digits_loss(seed=seed)
+    gaps = _gaps(families, loss, params, say)
+    measured = _orders(families, loss, params, say)
+    _figures(out, results, gaps, measured, say)
+    return scores
+
+
+def _train_all(network: Network, say: Print, seed: int) -> tuple[dict[str, Result], dict[str, float]]:
+    data, test = digits()
+    params = network.init(jax.random.key(seed))
+    loss, score = risk(network, "cross-entropy"), accuracy(network)
+    x, y = jnp.asarray(test.x), jnp.asarray(test.y)
+
+    def evaluate(params):
+        return score(params, (x, y))
+
+    def run(method, contestant):
+        return train(
+            method, loss, params, data, epochs=contestant.epochs, key=seed, sampler=contestant.sampler,
+            batch_size=None if contestant.sampler == "full" else 128, evaluate=evaluate,
+        )  # fmt: skip
+
+    say(f"Digits: {len(data.x)} images to train on, {len(test.x)} to test; network 64-128-128-10, batches of 128.\n")
+    say(f"{'method':<26}{'iterations':>12}{'test accuracy':>15}{'steps/s':>10}{'deviation from optax':>22}")
+    results, scores = {}, {}
+    for name, contestant in contestants().items():
+        result = jax.block_until_ready(run(contestant.method, contestant))  # compiles
+        began = time.perf_counter()
+        result = jax.block_until_ready(run(contestant.method, contestant))
+        seconds = time.perf_counter() - began
+        reference = run(contestant.reference, contestant)
+        steps = int(result.history.step[-1])
+        results[name], scores[name] = result, float(result.history.evaluate[-1])
+        apart = _relative(result.params, reference.params)
+        say(f"{name:<26}{steps:>12}{scores[name]:>15.2%}{steps / seconds:>10.0f}{apart:>22.1e}")
+    say("\n(deviation: |theta - theta_optax| / |theta| after all iterations, float32, same batches)")
+    return results, scores
+
+
+def _gaps(families: dict, loss: Callable, params: Params, say: Print) -> dict:
+    say("\nThe momentum ODE of a 64-32-10 network on all training images, a = 0.1, b = 0.9:")
+    gaps, flow = {}, None
+    for name, family in families.items():
+        path = iterate(family(dt=1.0), loss, params, 100)
+        flow = flow or integrate(family(dt=1.0), loss, params, path.times)
+        gaps[name] = gap(path, flow)
+    assert flow is not None
+    assert flow.solve is not None
+    say(f"  {flow.solve.solver}: {flow.solve.steps} steps, {flow.solve.nfev} gradients; the loss falls from "
+        f"{flow.loss[0]:.3f} to {flow.loss[-1]:.3f} in {flow.times[-1]:.0f} iterations' time.")  # fmt: skip
+    for name, measured in gaps.items():
+        at = np.searchsorted(measured.times, [10, 30, 100])
+        figures = ", ".join(f"{measured.relative[i]:.1%} at {measured.times[i]:.0f}" for i in at)
+        say(f"  gap, {name:<14} (share of the way travelled): {figures}")
+    return gaps
+
+
+def _orders(families: dict, loss: Callable, params: Params, say: Print) -> dict[str, Order]:
+    say("\nRefining the step (8 iterations' time): measured order in dt")
+    dts = [2.0**-k for k in range(6)]
+    measured = {name: order(lambda dt, f=family: f(dt=dt), loss, params, 8.0, dts) for name, family in families.items()}
+    measured["Adam"] = order(lambda dt: methods.adam(2e-3, dt=dt), loss, params, 8.0, dts)
+    for name, result in measured.items():
+        say(f"  {name:<14} {result.verdict}")
+    return measured
+
+
+def two_dimensional(problem: str = "wells", steps: int = 60) -> tuple[Callable, dict[str, Path]]:
+    """Return a 2-D loss, and the momentum flow with both schemes' iterates on it."""
+    loss, start, a = PROBLEMS[problem]
+    explicit, implicit = (methods.momentum(a, 0.9, scheme=s) for s in ("explicit", "semi-implicit"))
+    times = np.linspace(0, steps, 20 * steps + 1)
+    return loss, {
+        "flow": integrate(implicit, loss, start, times),
+        "explicit (old m)": iterate(explicit, loss, start, steps),
+        "semi-implicit (new m)": iterate(implicit, loss, start, steps),
+    }
+
+
+def _figures(out: FilePath, results: dict[str, Result], gaps: dict, measured: dict, say: Print) -> None:
+    loss, lines = two_dimensional()
+    histories = {name: result.history for name, result in results.items()}
+    drawings: dict[str, Callable] = {
+        "momentum": lambda ax: plot.paths(ax, loss, lines),
+        "training": lambda ax: plot.training(ax, histories),
+        "accuracy": lambda ax: (plot.training(ax, histories, evaluate=True), ax.set_ylim(0.6, 1)),
+        "gap": lambda ax: plot.gaps(ax, gaps, relative=True),
+        "order": lambda ax: plot.orders(ax, measured),
+        "damping": lambda ax: plot.damping(ax, 0.1),
+    }
+    say("\nFigures:")
+    for name, draw in drawings.items():
+        say(f"  {save(draw, out / f'{name}.png')}")
+
+
+def save(draw: Callable, file: FilePath, size: tuple[float, float] = (3.5, 2.8), columns: int = 1) -> FilePath:
+    """Draw one figure at column width, or several side by side, and write it; `draw` gets the axes, one or an array."""
+    import matplotlib  # noqa: PLC0415  loaded when used
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with matplotlib.rc_context(plot.STYLE):
+        figure = Figure(figsize=size)
+        FigureCanvasAgg(figure)
+        draw(figure.add_subplot() if columns == 1 else figure.subplots(1, columns))
+        figure.savefig(file, bbox_inches="tight")
+    return file
+
+
+def _relative(a: Params, b: Params) -> float:
+    difference = jax.tree.map(lambda p, q: p - q, a, b)
+    return float(optax.tree.norm(difference) / optax.tree.norm(b))
+
+
+def _one_step_late() -> optax.GradientTransformation:
+    """Return the updates of the step before, zeros at first: optax's way to the lecture's old m."""
+
+    def init(params):
+        return optax.tree.zeros_like(params)
+
+    def update(updates, state, params=None):
+        return state, updates
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,235 @@
+"""How fast the gap closes as the step is refined: the order of agreement, certified or doubted.
+
+    gap = C dt^p:   the order p is the slope of log(gap) against log(dt)
+
+A slope alone proves nothing. `order` looks for what would spoil it, one reason after the other, and certifies only
+what is left: the update must be smooth, every step stable, the gap above rounding and above the solver's own error,
+the start without a layer, the steps enough, and the slope settled at a positive half-integer.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from inercia.comparison.gap_and_energy import travelled
+from inercia.core import check, tree
+from inercia.core.method import Family, Method, Params
+from inercia.core.path import Path
+from inercia.edge_of_stability.hessian import CurvatureError, sharpness
+from inercia.edge_of_stability.preconditioning import rule
+from inercia.flows.integration import integrate
+from inercia.flows.iteration import iterate
+from inercia.flows.smoothness import kinks
+
+#: Points of the time axis at which a family's members are compared.
+_POINTS = 16
+#: Speed of the flow at its start over its speed later, above which it begins with a layer.
+_LAYER = 20.0
+#: Sharpness over its bound above which iterates that do not diverge are at the edge of stability.
+_EDGE = 0.98
+
+
+class Order(NamedTuple):
+    """A measured order of agreement."""
+
+    dts: np.ndarray  # (n,), decreasing
+    gaps: np.ndarray  # (n,), the largest distance over common times
+    slope: float  # of log(gap) against log(dt), least squares; nan where there is none
+    interval: tuple[float, float]  # 95 % confidence, Student t
+    verdict: str  # one sentence
+    doubt: str | None  # why there is no certificate: a key of DOUBTS; None when there is one
+
+
+#: Why an order cannot be certified.
+DOUBTS = {
+    "not smooth": "no order: the update is not smooth ({}), so that it has no flow",
+    "unstable": "no order: the iterates diverge at dt = {:g}; take smaller steps",
+    "exact": "no order: iterates and flow agree to rounding",
+    "rounding": "no order: at dt = {:g} the gap is at the floor of rounding; take larger steps",
+    "solver": "no order: the flow is known only to {:.0e}, too little for the gap at dt = {:g}; tighten rtol and atol",
+    "edge of stability": "no order: edge of stability at dt = {:g}, where the sharpness stands at {:.2f} of its bound "
+    "and no plain flow follows the iterates; take smaller steps, or the central flow",
+    "coarse": "no order: at dt = {:g} the iterates have left the flow; take smaller steps",
+    "cold start": "slope {:.2f}, spoilt by a cold start: the flow begins with a layer that no step resolves",
+    "too few": "slope {:.2f} from {} steps proves nothing; take at least 4",
+    "unclear": "no clear order: slope {:.2f} (95 % within {:.2f}); refine dt further",
+}
+
+
+def order(
+    family: Family,
+    loss: Any,
+    params: Params,
+    time: float,
+    dts: Sequence[float],
+    *,
+    flow: Any = None,
+    flows: Any = None,
+    state: Any = None,
+    after: float = 0.0,
+    solver: str = "DOP853",
+    rtol: float = 1e-11,
+    atol: float = 1e-13,
+) -> Order:
+    """Measure the order at which a family of methods approaches its flow, and certify it or say why not.
+
+    Args:
+        family: dt -> method, for example `lambda dt: momentum(0.1, dt=dt)`. Every member makes time/dt updates.
+        loss: params -> scalar.
+        params: common start of the iterates.
+        time: length of the comparison, in iterations; a multiple of every dt.
+        dts: at least three steps, the largest a multiple of the others; four or more for a certificate.
+        flow: a method or bare flow to compare all members with; by default the flow of the family's own first.
+        flows: dt -> (flow, params, state): a flow and start for each member, in the member's own time; for flows that
+            depend on dt, such as `modified`, `interpolated` or `limit` give.
+        state: the iterates' initial state, or dt -> state; by default that of the member's `init`.
+        after: share of the time, in [0, 1), left out at the start; for flows that hold after a transient only, such as
+            `limit` and the memoryless `modified` ones, which start elsewhere than the iterates.
+        solver: as in `integrate`.
+        rtol: as in `integrate`.
+        atol: as in `integrate`.
+
+    Returns:
+        Order: slope with its confidence interval, a verdict, and the doubt where there is no certificate.
+
+    Raises:
+        ValueError: too few dts, or dts that do not divide the time or each other.
+        IntegrationError: the flow could not be solved.
+
+    Example:
+        >>> import inercia, jax.numpy as jnp
+        >>> family = lambda dt: inercia.sgd(0.5, dt=dt)
+        >>> result = inercia.order(family, lambda x: x**2 / 2, jnp.array(1.0), 4.0, [1 / 8, 1 / 16, 1 / 32, 1 / 64])
+        >>> round(result.slope, 1), result.doubt
+        (1.0, None)
+    """
+    steps_of = np.sort(check.increasing("dts", np.sort(np.asarray(dts, dtype=np.float64))))[::-1]
+    check.positive("dts", steps_of)
+    check.positive("time", time)
+    check.fraction("after", after)
+    if len(steps_of) < 3:
+        raise ValueError(f"dts must be at least three, to give a slope, but there are {len(steps_of)}.")
+    coarse = _quotient("time", time, "dt", steps_of[0])
+    points = max(n for n in range(1, min(_POINTS, coarse) + 1) if coarse % n == 0)
+    counts = [coarse * _quotient("the largest dt", steps_of[0], "dt", dt) for dt in steps_of]
+
+    rough = kinks(family(float(steps_of[0])), tree.at_least_float(params))
+    if rough:
+        return _without_slope(steps_of, np.full(len(steps_of), np.nan), "not smooth", ", ".join(rough))
+
+    def solve(dt: float, begun: Path, rtol: float, atol: float) -> Path:
+        own, theta, s = (flow, params, begun.state) if flows is None else flows(dt)
+        own = family(dt) if own is None else own
+        if state is None and own is flow and isinstance(own, optax.GradientTransformation):
+            s = None  # another method starts from a state of its own
+        return integrate(own, loss, theta, begun.times, solver=solver, rtol=rtol, atol=atol, state=s)
+
+    gaps, floors, errors, away, reference = [], [], [], [], None
+    for dt, count in zip(steps_of, counts, strict=True):
+        begun = state(float(dt)) if callable(state) else state
+        path = iterate(family(float(dt)), loss, params, count, every=count // points, state=begun)
+        if path.diverged is not None:
+            return _without_slope(steps_of, np.array(gaps), "unstable", dt)
+        if reference is None or flows is not None:
+            start = Path(path.times, params, tree.row(path.state, 0), path.loss)
+            reference = solve(float(dt), start, rtol, atol)
+            loose = solve(float(dt), start, 10 * rtol, 10 * atol)
+            error = tree.distance(reference.params, loose.params).max() / 3
+        gaps.append(tree.distance(path.params, reference.params)[round(after * points) :].max())
+        away.append(travelled(reference).max())
+        errors.append(error)
+        size = max(np.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(path.params))
+        floors.append(8 * np.finfo(float).eps * size * np.sqrt(count))
+    own = family(float(steps_of[-1])) if flow is None and flows is None else None
+    layer = partial(_layer, own, loss, params, time, state)
+    reached = partial(_sharpness, family, loss, params, coarse, coarse // points, state, steps_of[0])
+    return _judge(steps_of, np.array(gaps), np.array(floors), np.array(errors), np.array(away), layer, reached)
+
+
+def _without_slope(dts: np.ndarray, gaps: np.ndarray, kind: str, *values: Any) -> Order:
+    nan = float("nan")
+    return Order(dts, gaps, nan, (nan, nan), *_doubt(kind, *values))
+
+
+def _doubt(kind: str, *values: Any) -> tuple[str, str]:
+    return DOUBTS[kind].format(*values) + ".", kind
+
+
+def _judge(
+    dts: np.ndarray,
+    gaps: np.ndarray,
+    floors: np.ndarray,
+    errors: np.ndarray,
+    away: np.ndarray,
+    layer: Any,
+    reached: Any,
+) -> Order:
+    if (gaps <= floors).all():
+        return _without_slope(dts, gaps, "exact")
+    if (gaps <= floors).any():
+        return _without_slope(dts, gaps, "rounding", dts[np.argmax(gaps <= floors)])
+    from scipy.stats import linregress, t  # noqa: PLC0415  loaded when used
+
+    fit: Any = linregress(np.log(dts), np.log(gaps))
+    slope, half = float(fit.slope), float(t.ppf(0.975, len(dts) - 2) * fit.stderr)
+    measured = (dts, gaps, slope, (slope - half, slope + half))
+    unsure = errors > 0.05 * gaps
+    if unsure.any():
+        k = int(np.argmax(unsure))
+        return Order(*measured, *_doubt("solver", errors[k], dts[k]))
+    local = np.diff(np.log(gaps)) / np.diff(np.log(dts))
+    nearest = round(2 * slope) / 2
+    # Certain: the slope is near a half-integer, the finest halvings agree with it, and it is not zero.
+    settled = nearest > 0 and abs(slope - nearest) <= 0.1 and abs(local[-1] - nearest) <= 0.15 and half <= 0.3
+    if not settled and (share := reached()) > _EDGE:
+        return Order(dts, gaps, float("nan"), (float("nan"), float("nan")), *_doubt("edge of stability", dts[0], share))
+    if slope < 0.9 and layer() > _LAYER:
+        return Order(*measured, *_doubt("cold start", slope))
+    if len(dts) < 4:
+        return Order(*measured, *_doubt("too few", slope, len(dts)))
+    if not settled and gaps[0] > 0.5 * away[0]:
+        return Order(*measured, *_doubt("coarse", dts[0]))
+    if not settled:
+        return Order(*measured, *_doubt("unclear", slope, half))
+    return Order(*measured, f"order {nearest:g}: the gap shrinks as dt^{slope:.2f} (95 % within {half:.2f}).", None)
+
+
+def _layer(method: Any, loss: Any, params: Params, time: float, state: Any) -> float:
+    """Return the speed of the method's flow at its start over that after a tenth of an iteration of it."""
+    if not isinstance(method, Method):
+        return 1.0
+    begun = state(method.dt) if callable(state) else state
+    first = iterate(method, loss, params, 1, state=begun)
+    near = max(min(0.1, time / 10), 1e-6)
+    begun = tree.row(first.state, 0)
+    times = [first.times[0], first.times[0] + near * 1e-4, first.times[0] + near]
+    x = integrate(method, loss, params, times, state=begun, rtol=1e-8, atol=1e-12)
+    early, late = (
+        float(tree.distance(x[i : i + 1].params, x[i + 1 : i + 2].params)[0]) / (times[i + 1] - times[i])
+        for i in (0, 1)
+    )
+    return early / late if late > 0 else 1.0
+
+
+def _sharpness(family: Family, loss: Any, params: Params, steps: int, every: int, state: Any, dt: float) -> float:
+    """Return the largest eigenvalue of the preconditioned Hessian along the coarsest member, over its bound."""
+    method = family(float(dt))
+    try:
+        bound = rule(method).bound
+        begun = state(float(dt)) if callable(state) else state
+        watch = {"sharpness": sharpness(method, loss)}
+        seen = iterate(method, loss, params, steps, every=every, state=begun, observe=watch).observed["sharpness"]
+    except (ValueError, TypeError, CurvatureError):  # no preconditioner, or a Hessian that does not exist
+        return 0.0
+    return float(seen.max() / bound)
+
+
+def _quotient(name: str, value: float, by: str, divisor: float) -> int:
+    n = round(value / divisor)
+    if n < 1 or abs(n * divisor - value) > 1e-9 * value:
+        raise ValueError(f"{name} must be a multiple of {by}, but {name} = {value:g} and {by} = {divisor:g}.")
+    return n

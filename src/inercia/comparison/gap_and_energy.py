@@ -1,0 +1,90 @@
+"""How far the iterates are from the flow, and how fast that gap closes as the step is refined.
+
+gap(t)     |theta_discrete(t) - theta_flow(t)|
+order      the slope p of log(gap) against log(dt):   gap = C dt^p
+energy     E = |theta'|^2 / 2 + a (1-b) f   along a momentum path, theta' = -a m;   E' = -(1-b) |theta'|^2
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from inercia.core import check, tree
+from inercia.core.path import Path
+
+
+class Gap(NamedTuple):
+    """The difference of two paths, per time; NumPy float64."""
+
+    times: np.ndarray  # (n,), in iterations
+    distance: np.ndarray  # (n,), Euclidean over all params
+    relative: np.ndarray  # (n,), distance over the way that the flow is from its start; 0 at the start
+    loss: np.ndarray  # (n,), loss of the iterates minus loss of the flow
+
+
+def gap(path: Path, flow: Path) -> Gap:
+    """Measure how far apart two paths are at equal times.
+
+    Args:
+        path: usually of `iterate`.
+        flow: usually of `integrate`, at the same times.
+
+    Raises:
+        ValueError: times that differ.
+
+    Example:
+        >>> import inercia, jax.numpy as jnp
+        >>> loss, x0 = lambda x: x**2 / 2, jnp.array(1.0)
+        >>> path = inercia.iterate(inercia.sgd(0.5), loss, x0, 2)
+        >>> flow = inercia.integrate(inercia.sgd(0.5), loss, x0, path.times)
+        >>> inercia.gap(path, flow).distance.round(3).tolist()
+        [0.0, 0.107, 0.118]
+    """
+    if len(path) != len(flow) or not np.allclose(path.times, flow.times, rtol=0, atol=1e-9):
+        raise ValueError(
+            f"both paths must have the same times, but they have {_span(path)} and {_span(flow)}: "
+            "integrate at path.times."
+        )
+    distance = tree.distance(path.params, flow.params)
+    away = travelled(flow)
+    relative = np.divide(distance, away, out=np.zeros_like(distance), where=away > 0)
+    return Gap(path.times, distance, relative, path.loss - flow.loss)
+
+
+def energy(path: Path, learning_rate: Any, beta: Any = 0.9) -> np.ndarray:
+    """Compute E = |theta'|^2 / 2 + a (1-b) f along a path of `momentum`, discrete or continuous.
+
+    Args:
+        path: with a state that holds m.
+        learning_rate: a, the constant that the path was made with.
+        beta: b, likewise.
+
+    Returns:
+        (n,) float64, in squared parameter units per squared iteration; along the flow it never grows.
+
+    Raises:
+        TypeError: a path without m.
+
+    Example:
+        >>> import inercia, jax.numpy as jnp
+        >>> method = inercia.momentum(0.5, 0.75)
+        >>> flow = inercia.integrate(method, lambda x: x**2 / 2, jnp.array(1.0), [0.0, 1.0, 2.0])
+        >>> bool((jnp.diff(inercia.energy(flow, 0.5, 0.75)) < 0).all())
+        True
+    """
+    check.positive("learning_rate", learning_rate)
+    check.fraction("beta", beta)
+    if not hasattr(path.state, "m"):
+        raise TypeError(f"path must be one of momentum, with m in its state, but it has {type(path.state).__name__}.")
+    speed = learning_rate * tree.distance(path.state.m, jax.tree.map(np.zeros_like, path.state.m))
+    return 0.5 * speed**2 + learning_rate * (1 - beta) * path.loss
+
+
+def travelled(path: Path) -> np.ndarray:
+    """Return how far the params are from their start, per time."""
+    return tree.distance(path.params, jax.tree.map(lambda p: np.broadcast_to(p[:1], p.shape), path.params))
+
+
+def _span(path: Path) -> str:
+    return f"{len(path)} times from {path.times[0]:g} to {path.times[-1]:g}"

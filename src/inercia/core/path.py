@@ -1,0 +1,93 @@
+"""A path: where the parameters went, whether by iterating or by integrating.
+
+The discrete and the continuous path have the same type and the same axis of time, counted in iterations, so
+whatever plots or measures one takes the other.
+"""
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from inercia.core import tree
+
+
+class Solve(NamedTuple):
+    """What the ODE solver did."""
+
+    solver: str
+    nfev: int  # evaluations of the flow, each one gradient
+    njev: int  # evaluations of its Jacobian
+    steps: int  # accepted steps
+    reason: str  # why it stopped, in the solver's words
+
+
+@dataclass(frozen=True)
+class Path:
+    """Parameters, optimizer state and loss along time; leading axis = time; NumPy, float64.
+
+    Attributes:
+        times: shape (n,), in iterations.
+        params: tree of arrays, each (n, ...).
+        state: the method's state, each leaf (n, ...).
+        loss: shape (n,).
+        diverged: first recorded time at which loss, params or state were not finite; None when there is none.
+        solve: the ODE solver's report; None for a path of iterates.
+        observed: name -> (n, ...), what `iterate` was asked to observe.
+
+    Example:
+        >>> path = Path(np.arange(2.0), {"w": np.zeros((2, 3))}, (), np.ones(2))
+        >>> len(path), path[-1].params["w"].shape
+        (2, (3,))
+    """
+
+    times: np.ndarray
+    params: Any
+    state: Any
+    loss: np.ndarray
+    diverged: float | None = None
+    solve: Solve | None = None
+    observed: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __getitem__(self, index: Any) -> "Path":
+        """Return the entries `index` (a number, slice or index array) of every array."""
+        whole = (self.times, self.params, self.state, self.loss, self.observed)
+        times, params, state, loss, observed = tree.row(whole, index)
+        return Path(np.asarray(times), params, state, np.asarray(loss), self.diverged, self.solve, observed)
+
+    def flat(self) -> np.ndarray:
+        """Return the parameters as one array (n, P); complex ones as real and imaginary columns."""
+        n = len(self)
+        columns = [np.asarray(leaf).reshape(n, -1) for leaf in jax.tree.leaves(tree.to_real(self.params))]
+        return np.concatenate(columns, axis=1)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return times, loss and every leaf of params and state, under readable names."""
+        named = {"times": self.times, "loss": self.loss}
+        for root, branch in (("params", self.params), ("state", self.state), ("observed", self.observed)):
+            for keys, leaf in jax.tree_util.tree_leaves_with_path(branch):
+                named[root + jax.tree_util.keystr(keys)] = np.asarray(leaf)
+        return named
+
+    def save_npz(self, file: str | FilePath) -> None:
+        """Write `columns()` as a compressed NPZ file."""
+        np.savez_compressed(file, **self.columns())  # pyright: ignore[reportArgumentType]
+
+    def save_csv(self, file: str | FilePath) -> None:
+        """Write one row per time: times, loss, then every parameter, named like `params[0].w[3,1]`."""
+        columns = {"times": self.times, "loss": self.loss}
+        for name, array in self.columns().items():
+            if name.startswith("params"):
+                for index in np.ndindex(array.shape[1:]):
+                    label = name + (f"[{','.join(map(str, index))}]" if index else "")
+                    columns[label] = array[(slice(None), *index)]
+        with open(file, "w", newline="", encoding="utf-8") as out:
+            writer = csv.writer(out)
+            writer.writerow(columns)
+            writer.writerows(zip(*(c.tolist() for c in columns.values()), strict=True))

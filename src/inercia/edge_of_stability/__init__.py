@@ -1,0 +1,1 @@
+"""Curvature, stability, and the flow that follows the iterates where plain flows leave them."""

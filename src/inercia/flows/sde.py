@@ -1,0 +1,154 @@
+"""The noise of batches in continuous time: the stochastic differential equations of SGD and momentum.
+
+The data are cut into N_b fixed batches and each update draws one at random (the `partition` sampler). With g_j the
+gradient of batch j, g their mean and Sigma = mean_j (g_j - g)(g_j - g)^T, in iterations' time, s = a dt:
+
+    SGD        d theta = -a g dt' + a sqrt(dt) Sigma^{1/2} dW                                        weak order 1
+               d theta = -a grad(f + (s/4) |g|^2) dt' + a sqrt(dt) Sigma^{1/2} dW                    weak order 2
+    momentum   d m = (1-b)(g - m) dt' + (1-b) sqrt(dt) Sigma^{1/2} dW,   d theta = -a m dt'          weak order 1
+
+The exact square root needs no matrix: Sigma^{1/2} dW = (1/sqrt N_b) sum_j (g_j - g) dB_j with N_b independent Brownian
+motions, which is the gradient of the batch losses weighted by dB_j - mean dB: one reverse pass.
+
+Source: Li, Tai & E 2019 (stochastic modified equations).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inercia.core import check, tree
+from inercia.core.method import Method, Params
+
+
+class Diffusion(NamedTuple):
+    """Sample paths of a stochastic differential equation; NumPy float64."""
+
+    times: np.ndarray  # (n,), in iterations
+    params: Params  # tree of (paths, n, ...)
+
+
+def diffuse(
+    method: Method,
+    loss: Callable,
+    params: Params,
+    batches: Any,
+    times: Any,
+    key: Any,
+    paths: int = 1,
+    *,
+    order: int = 1,
+    substeps: int = 16,
+) -> Diffusion:
+    """Sample the stochastic differential equation of a method on randomly drawn fixed batches.
+
+    Args:
+        method: `sgd` without momentum, or `momentum`; constant hyperparameters.
+        loss: (params, batch) -> scalar.
+        params: common start, float64 inside.
+        batches: tree of arrays whose leading axis is that of the N_b batches.
+        times: increasing, in iterations, from 0; multiples of dt / substeps.
+        key: `jax.random.key`, or a seed.
+        paths: number of independent sample paths.
+        order: weak order, 1 or 2 (2 for sgd).
+        substeps: Euler-Maruyama steps per update; their own weak error is 1/substeps of the first order's.
+
+    Returns:
+        Diffusion: `params` leaves (paths, len(times), ...).
+
+    Raises:
+        ImportError: diffrax is missing (the extra `diffrax`).
+        ValueError: another method, schedules, an order that is not known, times off the grid, batches of unequal
+            number.
+
+    Example:
+        >>> import inercia, jax.numpy as jnp
+        >>> loss = lambda x, c: (x - c) ** 2 / 2
+        >>> sample = inercia.diffuse(inercia.sgd(0.1), loss, 1.0, jnp.array([-1.0, 1.0]), [0.0, 10.0], 0, paths=5)
+        >>> sample.params.shape
+        (5, 2)
+    """
+    diffrax, lineax = _diffrax()
+    a, c, dt = _constants(method, order)
+    paths, substeps = check.whole("paths", paths), check.whole("substeps", substeps)
+    times = check.increasing("times", times)
+    h = dt / substeps
+    if times[0] != 0 or np.abs(times / h - np.round(times / h)).max() > 1e-6:
+        raise ValueError(f"times must start at 0 and be multiples of dt / substeps = {h:g}, but they are {times}.")
+    counts = {np.shape(leaf)[0] for leaf in jax.tree.leaves(batches)}
+    if len(counts) != 1 or counts == {0}:
+        raise ValueError(f"batches must share one leading axis of at least 1, but theirs are {sorted(counts)}.")
+    (n_batches,) = counts
+    key = jax.random.key(key) if isinstance(key, int) else key
+    with jax.enable_x64(True):
+        theta = tree.float64(params)
+        check.differentiable("params", theta)
+        batches = tree.float64(batches)
+        check.loss_of(loss, theta, tree.row(batches, 0))
+        flat, rebuild = tree.ravel_real(theta)
+
+        def batch_losses(z):
+            return jax.vmap(lambda batch: loss(rebuild(z), batch))(batches)
+
+        def gradient(z):
+            return jax.grad(lambda z: batch_losses(z).mean())(z)
+
+        def noise(z):
+            def apply(dB):
+                weights = (dB - dB.mean()) / jnp.sqrt(n_batches)
+                return jnp.sqrt(dt) * jax.grad(lambda z: weights @ batch_losses(z))(z)
+
+            return apply
+
+        def drift(t, y, _):
+            z, m = y
+            g = gradient(z)
+            if c is not None:
+                return -a * m, c * (g - m)
+            if order == 2:
+                g = g + a * dt / 2 * jax.jvp(gradient, (z,), (g,))[1]
+            return -a * g, m
+
+        def diffusion(t, y, _):
+            z, m = y
+            apply = noise(z)
+            into = (lambda dB: (0 * z, c * apply(dB))) if c is not None else (lambda dB: (-a * apply(dB), m))
+            return lineax.FunctionLinearOperator(into, jax.ShapeDtypeStruct((n_batches,), jnp.float64))
+
+        def sample(key):
+            path = diffrax.UnsafeBrownianPath((n_batches,), key)
+            terms = diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, path))
+            start = (flat, jnp.zeros_like(flat) if c is not None else jnp.zeros(0))
+            solution = diffrax.diffeqsolve(
+                terms, diffrax.Euler(), 0.0, times[-1], h, start, saveat=diffrax.SaveAt(ts=times),
+                adjoint=diffrax.ForwardMode(), max_steps=None,
+            )  # fmt: skip
+            return jax.vmap(rebuild)(solution.ys[0])
+
+        sampled = jax.jit(jax.vmap(sample))(jax.random.split(key, paths))
+        return Diffusion(times, tree.to_numpy(sampled))
+
+
+def _constants(method: Method, order: int) -> tuple[float, float | None, float]:
+    """Return a, 1-b (None without momentum) and dt."""
+    name = getattr(method, "name", "") or type(method).__name__
+    plain = name == "sgd" and method.hyper["momentum"] is None
+    if not plain and name != "momentum":
+        raise ValueError(f"diffuse knows sgd without momentum, and momentum, but the method is {name}.")
+    if any(callable(value) for value in method.hyper.values()):
+        raise ValueError("diffuse needs constant hyperparameters, but one is a schedule.")
+    if order != 1 and not (order == 2 and plain):
+        raise ValueError(f"order must be 1, or 2 for sgd, but it is {order} for {name}.")
+    return method.hyper["learning_rate"], None if plain else 1 - method.hyper["beta"], method.dt
+
+
+def _diffrax() -> tuple[Any, Any]:
+    try:
+        import diffrax  # noqa: PLC0415  an extra
+        import lineax  # noqa: PLC0415
+    except ImportError:
+        raise ImportError("diffuse needs diffrax: install it with pip install 'inercia[diffrax]'.") from None
+    return diffrax, lineax

@@ -1,0 +1,127 @@
+"""The empirical risk: the mean, over a batch (x, y), of a pointwise loss of the network's output.
+
+R(theta) = (1/N) sum_n l(apply(theta, x_n), y_n)
+
+"squared"         l(p, y) = |p - y|^2 / 2             y (N, outputs) floats
+"cross-entropy"   l(p, y) = -log softmax(p)[y]        y (N,) integer labels; p are logits
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from inercia.core import check
+from inercia.problems.network import Network
+
+
+def squared(prediction: Array, y: Any) -> Array:
+    """Return |prediction - y|^2 / 2 of each row."""
+    return 0.5 * jnp.sum((prediction - y) ** 2, axis=-1)
+
+
+def cross_entropy(prediction: Array, y: Any) -> Array:
+    """Return -log softmax(prediction)[y] = log sum_k exp(prediction_k) - prediction_y of each row."""
+    chosen = jnp.take_along_axis(prediction, jnp.asarray(y)[..., None], axis=-1).squeeze(-1)
+    return jax.nn.logsumexp(prediction, axis=-1) - chosen
+
+
+#: Pointwise losses by name: (prediction (N, outputs), y) -> (N,).
+POINTWISE: dict[str, Callable[[Array, Array], Array]] = {
+    "squared": squared,
+    "cross-entropy": cross_entropy,  # optax's cannot be differentiated on explicit axes outside jax.set_mesh
+}
+
+
+@dataclass(frozen=True)
+class Risk:
+    """A loss `(params, (x, y)) -> scalar`; equal risks share one compilation."""
+
+    network: Network
+    pointwise: Callable[[Array, Array], Array]
+
+    def __call__(self, params: Any, batch: tuple[Any, Any]) -> Float[Array, ""]:
+        """Return the mean pointwise loss over the batch."""
+        x, y = batch
+        prediction = self.network.apply(params, x)
+        self._check(prediction, y)
+        return jnp.mean(self.pointwise(prediction, y))
+
+    def check(self, params: Any, batch: tuple[Any, Any]) -> None:
+        """Raise unless the batch suits network and loss: lengths, shapes, labels; nothing is computed."""
+        x, y = batch
+        self._check(jax.jit(self.network.apply).eval_shape(params, x), y)
+
+    def _check(self, prediction: Any, y: Any) -> None:
+        rows, shape = prediction.shape[:-1], jnp.shape(y)
+        if shape[:1] != rows[:1]:
+            raise ValueError(f"x and y must have as many rows as each other, but x has {rows} and y has {shape}.")
+        if self.pointwise is squared and shape != prediction.shape:
+            cure = ": use y[:, None]." if (*shape, 1) == prediction.shape else "."
+            raise ValueError(f"y must have the prediction's shape {prediction.shape}, but its shape is {shape}{cure}")
+        if self.pointwise is cross_entropy:
+            _check_labels(y, rows, prediction.shape[-1])
+
+
+def risk(network: Network, loss: str | Callable[[Array, Array], Array] = "squared") -> Risk:
+    """Make the empirical risk of a network.
+
+    Args:
+        network: maps (params, x (N, inputs)) to predictions (N, outputs).
+        loss: "squared", "cross-entropy", or a function (predictions, y) -> (N,).
+
+    Returns:
+        Risk: `loss(params, (x, y)) -> scalar`.
+
+    Raises:
+        ValueError: an unknown name; and at the call, lengths or shapes that disagree, labels out of range.
+        TypeError: at the call, labels that are not integers.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from inercia.network import mlp
+        >>> network = mlp([2, 3])
+        >>> loss = risk(network, "cross-entropy")
+        >>> params = jax.tree.map(jnp.zeros_like, network.init(jax.random.key(0)))
+        >>> float(loss(params, (jnp.ones((4, 2)), jnp.array([0, 1, 2, 0])))).__round__(4)  # log 3
+        1.0986
+    """
+    if callable(loss):
+        return Risk(network, loss)
+    return Risk(network, POINTWISE[check.one_of("loss", loss, POINTWISE)])
+
+
+def accuracy(network: Network) -> Callable[[Any, tuple[Any, Any]], Array]:
+    """Make `accuracy(params, (x, y))`: the share of rows whose largest output is the label.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> identity = Network(lambda key: [], lambda params, x: x)
+        >>> float(accuracy(identity)([], (jnp.eye(4), jnp.array([0, 1, 2, 0]))))
+        0.75
+    """
+
+    def share(params: Any, batch: tuple[Any, Any]) -> Array:
+        x, y = batch
+        return jnp.mean(jnp.argmax(network.apply(params, x), axis=-1) == y)
+
+    return share
+
+
+def _check_labels(y: Any, rows: tuple, classes: int) -> None:
+    labels = np.asarray(y) if check.known(y) else y
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels must be integers for the cross-entropy, but their dtype is {labels.dtype}.")
+    if labels.shape != rows:
+        raise ValueError(f"labels must have shape {rows}, but their shape is {labels.shape}.")
+    if isinstance(labels, np.ndarray):
+        wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+        if wrong.size:
+            n = int(wrong[0])
+            raise ValueError(
+                f"labels must lie in 0..{classes - 1}, one per output, but y[{n}] is {labels.reshape(-1)[n]}."
+            )

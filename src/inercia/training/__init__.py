@@ -1,0 +1,1 @@
+"""Long runs: compiled loops over batches, streams, checkpoints, several devices and hosts."""

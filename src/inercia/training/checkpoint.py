@@ -1,0 +1,267 @@
+"""Checkpoints of a training, from which it goes on as if it had never stopped.
+
+A checkpoint holds params, state and history after some iteration, and a fingerprint of everything else that decides
+the run: method, loss, data, key, batches. Key and iteration fix all later batches, so that nothing else is needed.
+
+Orbax writes it, into a temporary folder that is renamed when it is complete. A checksum of the numbers is kept beside
+them: a checkpoint that does not read, or reads as other numbers, is passed over for the one before.
+"""
+
+import hashlib
+import warnings
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inercia.core import check
+from inercia.core.method import Method
+from inercia.training import hosts
+from inercia.training.placement import Placement
+
+
+class Checkpoints:
+    """The checkpoints of one training, in one folder."""
+
+    def __init__(self, folder: Any, keep: int, fingerprint: dict[str, str], placed: Placement | None = None) -> None:
+        try:
+            import orbax.checkpoint as ocp  # noqa: PLC0415  an extra, and slow to load
+        except ImportError:
+            raise ImportError("checkpoints need orbax: pip install 'inercia[checkpoint]'.") from None
+        self.ocp, self.folder, self.fingerprint = ocp, Path(folder).absolute(), fingerprint
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"checkpoint must be a folder, but {self.folder} is a file.")
+        self.placed, self.several = placed, placed is not None and placed.mesh.is_multi_process
+        writes = hosts.first() or not self.several
+        if writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self.agreed(0)  # the folder is there
+        own = jax.process_index()  # each process reads on its own, and process 0 alone writes
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=writes,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(own, {own}, f"process{own}"),
+        )
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def restore(self, carry: Any, history: Any) -> tuple[int, Any, Any] | None:
+        """Return (iterations done, carry, history) of the newest sound checkpoint, or None where there is none.
+
+        Args:
+            carry: params and state, for structure, shapes, dtypes and shardings.
+            history: its structure; the lengths are the checkpoint's.
+
+        Raises:
+            ValueError: the checkpoint is another run's; or there are some, and none of them can be read.
+        """
+        steps = sorted(self.manager.all_steps(), reverse=True)
+        if self.several and self.agreed(sum(steps)) != -self.agreed(-sum(steps)):
+            raise ValueError(
+                f"all processes must see the same checkpoints, on a file system they share: {self.folder}."
+            )
+        for step in steps:
+            meta = self._sound(step, partial(self._read, step, "meta", self.ocp.args.JsonRestore()))
+            if meta is None:
+                continue
+            self._compare(meta["fingerprint"])
+            found = self._sound(step, partial(self._numbers, step, meta["checksum"], carry))
+            if found is None:
+                continue
+            leaves, kept = found
+            for damaged in steps[: steps.index(step)]:  # only now: where none is sound, nothing is removed
+                if hosts.first() or not self.several:
+                    self.manager.delete(damaged)
+            carry = jax.tree.unflatten(jax.tree.structure(carry), _typed(leaves, carry))
+            return step, carry, jax.tree.unflatten(jax.tree.structure(history), kept)
+        if steps:
+            raise ValueError(
+                f"none of the {len(steps)} checkpoints in {self.folder} can be read: move the folder away to start "
+                "from the beginning."
+            )
+        return None
+
+    def save(self, step: int, carry: Any, history: Any) -> None:
+        """Save after `step` iterations; where that fails the run goes on and the checkpoints before stay."""
+        if not check.known(carry):
+            raise ValueError("checkpoint needs a training of its own: inside jit or vmap nothing can be saved.")
+        leaves, rows = _plain(carry), [np.asarray(leaf) for leaf in jax.tree.leaves(history)]
+        meta = {"fingerprint": self.fingerprint, "checksum": _checksum(leaves, rows)}
+        if self.several:
+            leaves = [hosts.gathered(leaf) for leaf in leaves]
+            if not hosts.first():
+                return
+        items = self.ocp.args.Composite(
+            arrays=self.ocp.args.StandardSave({"carry": leaves}),
+            rows=self.ocp.args.StandardSave({str(i): leaf for i, leaf in enumerate(rows)}),
+            meta=self.ocp.args.JsonSave(meta),
+        )
+        try:
+            self.manager.save(step, args=items, force=True)
+        except Exception as error:  # a full disk shows itself as many kinds of error
+            last = self.manager.latest_step()
+            held = "there is none before it" if last is None else f"the one of iteration {last} stays"
+            warnings.warn(
+                f"the checkpoint of iteration {step} could not be saved in {self.folder}: {_short(error)}; {held}, and "
+                "the training goes on.",
+                check.InerciaWarning,
+                stacklevel=3,
+            )
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self.manager.close()
+
+    def agreed(self, value: int) -> int:
+        """Return the largest value that a process of this run gives."""
+        return hosts.largest(value) if self.several else value
+
+    def _sound(self, step: int, read: Callable[[], Any]) -> Any:
+        """Return what `read` returns, or None, having said so, where it raises in this or another process."""
+        try:
+            found, error = read(), None
+        except Exception as raised:  # whatever a damaged file makes the reader raise
+            found, error = None, raised
+        if self.agreed(int(error is not None)):
+            self._damaged(step, error or ValueError("another process cannot read it"))
+            return None
+        return found
+
+    def _numbers(self, step: int, checksum: Any, carry: Any) -> tuple[list, list]:
+        plain = _plain(carry)
+        shardings = [leaf.sharding for leaf in plain]
+        where = [None] * len(plain) if self.several else shardings
+        abstract = [jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s) for p, s in zip(plain, where, strict=True)]
+        leaves = self._read(step, "arrays", self.ocp.args.StandardRestore({"carry": abstract}))["carry"]
+        if self.several:
+            assert self.placed is not None
+            leaves = self.placed.put([np.asarray(leaf) for leaf in leaves], shardings)
+        rows = self._read(step, "rows", self.ocp.args.StandardRestore())
+        kept = [np.asarray(rows[str(i)]) for i in range(len(rows))]
+        if _checksum(leaves, kept) != checksum:
+            raise ValueError("its checksum does not match")
+        return leaves, kept
+
+    def _read(self, step: int, item: str, how: Any) -> Any:
+        return self.manager.restore(step, args=self.ocp.args.Composite(**{item: how}))[item]
+
+    def _damaged(self, step: int, error: Exception) -> None:
+        warnings.warn(
+            f"the checkpoint of iteration {step} in {self.folder} is damaged ({_short(error)}): the one before is used "
+            "and this one removed, if that one is sound.",
+            check.InerciaWarning,
+            stacklevel=4,
+        )
+
+    def _compare(self, saved: dict[str, str]) -> None:
+        for name, now in self.fingerprint.items():
+            before = saved.get(name, "unknown")
+            traced = before.startswith(_TRACED) and now.startswith(_TRACED) and saved["jax"] != self.fingerprint["jax"]
+            if before != now and name != "jax" and not traced:  # another JAX traces the same function otherwise
+                raise ValueError(
+                    f"the checkpoint in {self.folder} belongs to another run: its {name} was {before}, and now it is "
+                    f"{now}. Restore what it was, or choose another folder."
+                )
+
+
+_TRACED = "program "
+
+
+def digest_of(data: Any) -> str:
+    """Describe data in memory by their content."""
+    digest = hashlib.sha256()
+    for part in data:
+        digest.update(f"{part.shape}{part.dtype}".encode())
+        digest.update(np.ascontiguousarray(part).data)
+    return f"{data[0].shape[0]} rows {digest.hexdigest()[:12]}"
+
+
+def fingerprint(method: Any, loss: Any, params: Any, batch: Any, **config: Any) -> dict[str, str]:
+    """Describe what decides a run, by name; equal descriptions mean equal runs.
+
+    Args:
+        method: its hyperparameters, or the program it traces to, go into the description.
+        loss: as traced on one row of a batch.
+        params: arrays or their abstract forms.
+        batch: x and y of one, in the abstract.
+        config: whatever else decides the run.
+    """
+    abstract = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
+    row = tuple(jax.ShapeDtypeStruct((1, *part.shape[1:]), part.dtype) for part in batch)
+    if isinstance(method, Method):
+        shown = ", ".join(f"{name}={_described(value)}" for name, value in method.hyper.items())
+        described = f"{method.name}({shown}, dt={_described(method.dt)})"
+    else:
+        described = traced(lambda p: method.update(p, method.init(p), p), abstract)
+    return {
+        "method": described,
+        "loss": traced(loss, abstract, row),
+        **{name: str(value) for name, value in config.items()},
+        "jax": jax.__version__,
+    }
+
+
+def traced(function: Any, *arguments: Any) -> str:
+    """Describe a function by the program that it traces to."""
+    closed = jax.make_jaxpr(function)(*arguments)
+    digest = hashlib.sha256(str(closed.jaxpr).encode())
+    for constant in _plain(closed.consts):
+        digest.update(np.asarray(constant).tobytes())
+    return _TRACED + digest.hexdigest()[:12]
+
+
+def _described(value: Any) -> str:
+    if not check.known(value):
+        return "a traced number"
+    if callable(value):
+        return traced(value, jax.ShapeDtypeStruct((), jnp.int32))
+    if isinstance(value, jax.Array | np.ndarray):
+        return repr(np.asarray(value).tolist())
+    return repr(value)
+
+
+def _plain(tree: Any) -> list:
+    """Return the leaves, random keys as the numbers they hold."""
+    return [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(tree)]
+
+
+def _typed(leaves: list, like: Any) -> list:
+    return [
+        jax.random.wrap_key_data(leaf) if _is_key(model) else leaf
+        for leaf, model in zip(leaves, jax.tree.leaves(like), strict=True)
+    ]
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+@jax.jit
+def _sums(leaves: list) -> list:
+    """Return two sums of each leaf's words, weighted by place: the same however the leaf is cut over devices."""
+
+    def sums(leaf):
+        leaf = jnp.stack([leaf.real, leaf.imag]) if jnp.iscomplexobj(leaf) else leaf
+        leaf = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
+        words = jax.lax.bitcast_convert_type(leaf, {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32))
+        words = words.astype(jnp.uint32).ravel()
+        place = jnp.arange(words.size, dtype=jnp.uint32)
+        mixed = (words ^ (words >> 15)) * (place * jnp.uint32(2654435761) | 1)
+        return jnp.stack([jnp.sum(words * (2 * place + 1)), jnp.sum(mixed ^ (mixed >> 13))])
+
+    return [sums(leaf) for leaf in leaves]
+
+
+def _checksum(leaves: list, rows: list[np.ndarray]) -> list:
+    return [*(np.asarray(pair).tolist() for pair in _sums(leaves)), *(zlib.crc32(row.tobytes()) for row in rows)]
+
+
+def _short(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
