@@ -3,7 +3,7 @@
     flow       gradient descent on the digits up to its edge: the plain (stable) flow leaves the iterates, the central
                flow stays, and predicts their mean loss
     methods    the same for momentum in both orders, scalar RMSProp, RMSProp and Adam: sharpness over its bound,
-               distance to both flows as a share of the way travelled
+               distance to both flows over the displacement
     many       the sharpness of GD, momentum and Adam on a larger set, by default all digits; `--data` for your own
 
 Run alone: `python analysis/edge.py --help`.
@@ -45,7 +45,7 @@ def told(name: str, run: ia.Edge, fast: bool) -> None:
     """Print and check what was measured after the edge was reached."""
     late = run.after(100)
     assert late.any(), f"{name} does not reach its edge"
-    near, far = ((d / np.maximum(run.travelled, 1e-300))[late] for d in (run.to_central, run.to_stable))
+    near, far = ((d / np.maximum(run.displacement, 1e-300))[late] for d in (run.to_central, run.to_stable))
     predicted = np.abs(run.central.observed["mean_loss"] / run.loss - 1)[late]
     sharp = run.sharpness[late].mean() / run.bound
     gone = "given up" if np.isnan(far[-1]) else f"{far[-1]:.1%}"
@@ -78,7 +78,7 @@ def methods(out: Path, seed: int, fast: bool) -> None:
 
     def draw(axes):
         for ax, (name, run) in zip(np.ravel(axes), runs.items(), strict=False):
-            way = np.maximum(run.travelled, 1e-3 * run.travelled.max())
+            way = np.maximum(run.displacement, 1e-3 * run.displacement.max())
             for values, label, style, colour in (
                 (run.to_stable, "stable flow", "--", plot.COLOURS[1]),
                 (run.to_central, "central flow", "-.", plot.COLOURS[2]),
@@ -86,7 +86,7 @@ def methods(out: Path, seed: int, fast: bool) -> None:
                 ax.semilogy(run.times[50:-25], (values / way)[50:-25], style, color=colour, label=label)
             ax.axvline(run.reached, color="0.8", lw=0.8, zorder=0)
             ax.set(title=name, xlabel="updates", ylim=(3e-3, 2))
-        np.ravel(axes)[0].set(ylabel="distance / way travelled")
+        np.ravel(axes)[0].set(ylabel="distance / displacement")
         np.ravel(axes)[0].legend(loc="upper left")
 
     columns = 2 if fast else 5

@@ -1,7 +1,7 @@
 """Discrete against continuous momentum: the lecture's comparison, measured.
 
     path       both orders on a ravine, over the flow: the semi-implicit one follows it, the explicit one overshoots
-    digits     the same on a real network: the gap as a share of the way travelled
+    digits     the same on a real network: the gap over the displacement
     energy     E = |theta'|^2/2 + a (1-b) f falls along the flow; one explicit step can raise it
     friction   theta'' + [(1-b) - a'/a] theta' + a (1-b) g = 0: the coefficient that the slide calls inertia multiplies
                theta', so that it is friction, and a learning rate growing faster than (1-b) makes it negative

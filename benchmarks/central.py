@@ -76,7 +76,7 @@ def run(fast: bool) -> Section:
     else:
         theirs = np.asarray(peer("central", start, long)[0])
         apart = np.linalg.norm(theirs - path.params[-1]) / np.linalg.norm(theirs - path.params[0])
-        text += f"\nAfter {long} updates the trajectories are {apart:.1e} of the way travelled apart.\n"
+        text += f"\nAfter {long} updates the trajectories are {apart:.1e} of the displacement apart.\n"
         goals.append(Goal("central flow: equal to central_flows_jax's", "≤ 1e-3", f"{apart:.1e}", bool(apart <= 1e-3)))
     return Section("The central flow", text + "\n" + _growth(fast), goals)
 

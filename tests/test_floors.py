@@ -9,7 +9,18 @@ from types import ModuleType
 import inercia
 
 #: The packages, from the ground up; the modules beside them, which people import by name, stand on top.
-FLOORS = ["core", "problems", "methods", "flows", "edge_of_stability", "comparison", "training", "plot", "estimator", "commands"]
+FLOORS = [
+    "core",
+    "problems",
+    "methods",
+    "flows",
+    "edge_of_stability",
+    "comparison",
+    "training",
+    "plot",
+    "estimator",
+    "commands",
+]
 ROOT = Path(inercia.__file__).parent
 FILES = {
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
@@ -35,7 +46,7 @@ GRAPH = {name: imports(name) for name in FILES}
 
 
 def floor(name: str) -> int:
-    return FLOORS.index(name.split(".")[0])
+    return FLOORS.index(name.split(".", maxsplit=1)[0])
 
 
 def test_every_folder_is_a_floor():

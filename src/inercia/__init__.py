@@ -30,7 +30,7 @@ from inercia.flows.iteration import iterate
 from inercia.flows.memoryless_flow import Equation, limit
 from inercia.flows.modified_equation import modified, modified_loss
 from inercia.flows.sde import Diffusion, diffuse
-from inercia.flows.smoothness import kinks
+from inercia.flows.smoothness import nonsmooth_operations
 from inercia.methods import (
     METHODS,
     SCHEMES,
@@ -132,7 +132,6 @@ __all__ = [
     "integrate",
     "interpolated",
     "iterate",
-    "kinks",
     "limit",
     "lion",
     "mlp",
@@ -141,6 +140,7 @@ __all__ = [
     "momentum",
     "nadam",
     "nesterov",
+    "nonsmooth_operations",
     "order",
     "oscillator",
     "preconditioner",

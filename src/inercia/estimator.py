@@ -79,10 +79,10 @@ class _Estimator(BaseEstimator):
             x, held_x, targets, held_y = map(np.asarray, parts)
             held = (jnp.asarray(held_x), jnp.asarray(held_y))
         loss, best, waited = self._risk(), np.inf, 0
-        patience = check.whole("n_iter_no_change", self.n_iter_no_change)
+        patience = check.integer("n_iter_no_change", self.n_iter_no_change)
         kept = self.params_
         watch = None if held is None else lambda p: (loss(p, held), p)  # one function, compiled once
-        while self.n_iter_ < check.whole("epochs", self.epochs) and waited < patience:
+        while self.n_iter_ < check.integer("epochs", self.epochs) and waited < patience:
             epochs = min(patience, self.epochs - self.n_iter_)
             losses, watched = self._epochs(x, targets, epochs, watch)
             for i, value in enumerate(losses if watched is None else watched[0]):
@@ -112,7 +112,7 @@ class _Estimator(BaseEstimator):
 
     def _epochs(self, x: np.ndarray, targets: np.ndarray, epochs: int, watch: Any) -> tuple:
         """Train some epochs more; return their losses, and what `watch` saw at the end of each."""
-        size = min(check.whole("batch_size", self.batch_size), len(x))
+        size = min(check.integer("batch_size", self.batch_size), len(x))
         result = train(
             self._method(), self._risk(), self.params_, (x, targets), epochs=epochs, batch_size=size, key=self._seed(),
             state=self.state_, evaluate=watch,

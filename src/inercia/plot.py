@@ -147,7 +147,7 @@ def edge(axes: Sequence[Axes], run: Edge) -> list[Artist]:
     sharp.axhline(run.bound, color="0.5", lw=0.8, ls=":")
     sharp.text(t[-1], run.bound * 1.02, f"bound {run.bound:.4g}", ha="right", va="bottom", fontsize=8, color="0.4")
     sharp.set(xlabel="updates", ylabel=r"largest eigenvalue of $P^{-1}H$", ylim=(0, 2.2 * run.bound))
-    draw(apart, run.travelled, blue, "the iterates' way from the start")
+    draw(apart, run.displacement, blue, "the iterates' way from the start")
     draw(apart, run.to_stable, orange, "to the stable flow", ls="--")
     draw(apart, run.to_central, green, "to the central flow", ls="-.")
     apart.set(xlabel="updates", ylabel="distance")
@@ -163,7 +163,7 @@ def damping(ax: Axes, learning_rate: float, beta: float = 0.9, *, time: float | 
     overdamped below and underdamped above.
     """
     check.positive("learning_rate", learning_rate)
-    check.fraction("beta", beta)
+    check.in_unit_interval("beta", beta)
     critical = (1 - beta) / (4 * learning_rate)
     times = np.linspace(0, 12 / (1 - beta) if time is None else time, 400)
     artists: list[Artist] = []

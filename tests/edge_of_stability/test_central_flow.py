@@ -76,7 +76,7 @@ def test_the_averaged_iterates_follow_it(name):
     run = ia.edge(method, loss, START, steps, k=4)
     late = run.after(100)
     assert late.sum() > 100
-    share = run.to_central[late] / run.travelled[late]
+    share = run.to_central[late] / run.displacement[late]
     assert np.median(share) < 0.05
     assert share[-1] < 0.05
     assert (run.to_stable[late][-50:] > 5 * run.to_central[late][-50:]).all()

@@ -40,9 +40,7 @@ def files(tmp_path):
 @pytest.mark.parametrize("sampler", ["shuffle", "partition"])
 @pytest.mark.parametrize("every", [None, 4, 25])
 def test_shards_are_as_good_as_memory(files, sampler, every, monkeypatch):
-    monkeypatch.setattr(
-        "inercia.training.stream.CHUNK", 3 * 32 * 65 * 4
-    )  # three batches
+    monkeypatch.setattr("inercia.training.stream.CHUNK", 3 * 32 * 65 * 4)  # three batches
     options = {"epochs": 3, "batch_size": 32, "key": 1, "sampler": sampler, "every": every, "evaluate": measure}
     close(train((X, Y), **options), train(files, **options))
 

@@ -140,7 +140,7 @@ def train(
             mesh=jax.make_mesh((jax.device_count(),), ("devices",)) if distributed else None,
         )  # fmt: skip
     params = jax.tree.map(hosts.gathered, result.params)
-    if not hosts.first():
+    if not hosts.is_main_process():
         return
     if int(result.diverged) >= 0:
         raise FailedError(f"training diverged at iteration {int(result.diverged)}: try a smaller --learning-rate.")
@@ -289,7 +289,7 @@ def edge(
     check.one_of("method", method, _EDGE_RATES)
     everything = None if data is None else read(data, labels, target=target)
     x, y = (digits(0.1, seed) if everything is None else split(everything, 0.1, seed)).train
-    if check.whole("rows", rows) > len(x):
+    if check.integer("rows", rows) > len(x):
         raise ValueError(f"rows must be at most {len(x)}, nine tenths of the data, but it is {rows}.")
     loss, start = edge_loss(x[:rows], y[:rows], hidden, activation, seed)
     chosen = _at_the_edge(method, learning_rate, beta, scheme)
@@ -303,7 +303,7 @@ def edge(
           f"{'to stable':>11}{'to central':>11}")  # fmt: skip
     middle, stable = run.central.observed, run.stable.observed
     for i in np.unique(np.linspace(0, steps - window // 2, 11).astype(int)):
-        way = max(run.travelled[i], 1e-300)
+        way = max(run.displacement[i], 1e-300)
         print(f"{run.times[i]:>8g}{run.loss[i]:>12.5f}{run.stable.loss[i]:>12.5f}{middle['mean_loss'][i]:>12.5f}"
               f"{run.sharpness[i]:>12.3f}{stable['sharpness'][i, 0]:>10.3f}{middle['sharpness'][i, 0]:>10.3f}"
               f"{run.to_stable[i] / way:>11.2%}{run.to_central[i] / way:>11.2%}")  # fmt: skip
@@ -316,7 +316,7 @@ def edge(
     out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         out / "edge.npz", times=run.times, bound=run.bound, loss=run.loss, sharpness=run.sharpness,
-        travelled=run.travelled, to_central=run.to_central, to_stable=run.to_stable,
+        displacement=run.displacement, to_central=run.to_central, to_stable=run.to_stable,
         central_loss=middle["mean_loss"], central_sharpness=middle["sharpness"], X=middle["X"],
         stable_loss=run.stable.loss, stable_sharpness=stable["sharpness"],
         iterates_loss=run.iterates.loss, iterates_sharpness=run.iterates.observed["sharpness"],

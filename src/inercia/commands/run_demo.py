@@ -150,7 +150,7 @@ def _gaps(families: dict, loss: Callable, params: Params, say: Print) -> dict:
     for name, measured in gaps.items():
         at = np.searchsorted(measured.times, [10, 30, 100])
         figures = ", ".join(f"{measured.relative[i]:.1%} at {measured.times[i]:.0f}" for i in at)
-        say(f"  gap, {name:<14} (share of the way travelled): {figures}")
+        say(f"  gap, {name:<14} (over the displacement): {figures}")
     return gaps
 
 

@@ -58,10 +58,10 @@ def convert(
         Momentum(learning_rate=0.25, beta=0.75, dampening=0.0, memory=4.0)
     """
     check.positive("learning_rate", learning_rate)
-    check.fraction("beta", beta)
+    check.in_unit_interval("beta", beta)
     for name, form, d in (("source", source, dampening), ("target", target, into)):
         check.one_of(name, form, FORMS)
-        check.fraction("dampening", d)
+        check.in_unit_interval("dampening", d)
         if d and form != "dampened":
             raise ValueError(f"dampening belongs to the dampened form, but {name} is {form!r}.")
 

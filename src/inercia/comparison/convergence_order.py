@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import optax
 
-from inercia.comparison.gap_and_energy import travelled
+from inercia.comparison.gap_and_energy import displacement
 from inercia.core import check, tree
 from inercia.core.method import Family, Method, Params
 from inercia.core.path import Path
@@ -23,7 +23,7 @@ from inercia.edge_of_stability.hessian import CurvatureError, sharpness
 from inercia.edge_of_stability.preconditioning import rule
 from inercia.flows.integration import integrate
 from inercia.flows.iteration import iterate
-from inercia.flows.smoothness import kinks
+from inercia.flows.smoothness import nonsmooth_operations
 
 #: Points of the time axis at which a family's members are compared.
 _POINTS = 16
@@ -110,14 +110,14 @@ def order(
     steps_of = np.sort(check.increasing("dts", np.sort(np.asarray(dts, dtype=np.float64))))[::-1]
     check.positive("dts", steps_of)
     check.positive("time", time)
-    check.fraction("after", after)
+    check.in_unit_interval("after", after)
     if len(steps_of) < 3:
         raise ValueError(f"dts must be at least three, to give a slope, but there are {len(steps_of)}.")
     coarse = _quotient("time", time, "dt", steps_of[0])
     points = max(n for n in range(1, min(_POINTS, coarse) + 1) if coarse % n == 0)
     counts = [coarse * _quotient("the largest dt", steps_of[0], "dt", dt) for dt in steps_of]
 
-    rough = kinks(family(float(steps_of[0])), tree.at_least_float(params))
+    rough = nonsmooth_operations(family(float(steps_of[0])), tree.at_least_float(params))
     if rough:
         return _without_slope(steps_of, np.full(len(steps_of), np.nan), "not smooth", ", ".join(rough))
 
@@ -140,7 +140,7 @@ def order(
             loose = solve(float(dt), start, 10 * rtol, 10 * atol)
             error = tree.distance(reference.params, loose.params).max() / 3
         gaps.append(tree.distance(path.params, reference.params)[round(after * points) :].max())
-        away.append(travelled(reference).max())
+        away.append(displacement(reference).max())
         errors.append(error)
         size = max(np.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(path.params))
         floors.append(8 * np.finfo(float).eps * size * np.sqrt(count))

@@ -33,7 +33,7 @@ class Edge(NamedTuple):
     stable: Path  # `diverged` where it was given up, nan from there
     loss: np.ndarray  # (n,), of the iterates, averaged
     sharpness: np.ndarray  # (n,), the largest, averaged
-    travelled: np.ndarray  # (n,), the way of the mean iterates from their start
+    displacement: np.ndarray  # (n,), the way of the mean iterates from their start
     to_central: np.ndarray  # (n,), distances to the mean iterates
     to_stable: np.ndarray  # (n,)
     reached: float | None  # first time at which the averaged sharpness is at the bound; None if it is not
@@ -80,7 +80,7 @@ def edge(
         >>> run.bound, bool(run.to_central[-60] < 0.1 * run.to_stable[-60])
         (2.0, True)
     """
-    window = check.whole("window", window)
+    window = check.integer("window", window)
     path = iterate(method, loss, params, steps, observe={"sharpness": sharpness(method, loss)})
     if path.diverged is not None:
         raise CurvatureError(f"the iterates diverge at time {path.diverged:g}: take a smaller learning rate.", None)

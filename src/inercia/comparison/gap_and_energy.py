@@ -47,7 +47,7 @@ def gap(path: Path, flow: Path) -> Gap:
             "integrate at path.times."
         )
     distance = tree.distance(path.params, flow.params)
-    away = travelled(flow)
+    away = displacement(flow)
     relative = np.divide(distance, away, out=np.zeros_like(distance), where=away > 0)
     return Gap(path.times, distance, relative, path.loss - flow.loss)
 
@@ -74,14 +74,14 @@ def energy(path: Path, learning_rate: Any, beta: Any = 0.9) -> np.ndarray:
         True
     """
     check.positive("learning_rate", learning_rate)
-    check.fraction("beta", beta)
+    check.in_unit_interval("beta", beta)
     if not hasattr(path.state, "m"):
         raise TypeError(f"path must be one of momentum, with m in its state, but it has {type(path.state).__name__}.")
     speed = learning_rate * tree.distance(path.state.m, jax.tree.map(np.zeros_like, path.state.m))
     return 0.5 * speed**2 + learning_rate * (1 - beta) * path.loss
 
 
-def travelled(path: Path) -> np.ndarray:
+def displacement(path: Path) -> np.ndarray:
     """Return how far the params are from their start, per time."""
     return tree.distance(path.params, jax.tree.map(lambda p: np.broadcast_to(p[:1], p.shape), path.params))
 

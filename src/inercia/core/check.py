@@ -20,7 +20,7 @@ class InerciaWarning(UserWarning):
     """Something was reported in a field of the result, and a reader of the screen should see it too."""
 
 
-def known(*values: Any) -> bool:
+def is_concrete(*values: Any) -> bool:
     """Whether none of the leaves is a tracer, so that their numbers can be read."""
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
@@ -37,7 +37,7 @@ def nonnegative(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a finite number of at least 0, but it is {_shown(value)}.")
 
 
-def fraction(name: str, value: Any) -> None:
+def in_unit_interval(name: str, value: Any) -> None:
     """Raise unless `value` is a schedule, a tracer or a number in [0, 1)."""
     if _judged(name, value) and not np.all((np.asarray(value) >= 0) & (np.asarray(value) < 1)):
         raise ValueError(f"{name} must lie in [0, 1), but it is {_shown(value)}.")
@@ -45,7 +45,7 @@ def fraction(name: str, value: Any) -> None:
 
 def refinable(name: str, decay: Any, dt: Any) -> None:
     """Raise unless (1 - decay) dt <= 1: beyond it the refined decay 1 - (1 - decay) dt is negative."""
-    if callable(decay) or not known(decay, dt):
+    if callable(decay) or not is_concrete(decay, dt):
         return
     # dt = 1 is always allowed, although 1 - (1 - decay) may round below decay.
     if np.any((1 - np.asarray(decay)) * dt > 1 + 1e-12):
@@ -56,7 +56,7 @@ def refinable(name: str, decay: Any, dt: Any) -> None:
         )
 
 
-def whole(name: str, value: Any, minimum: int = 1) -> int:
+def integer(name: str, value: Any, minimum: int = 1) -> int:
     """Return `value` as an int, or raise unless it is a whole number of at least `minimum`."""
     try:
         number = operator.index(value)
@@ -69,7 +69,7 @@ def whole(name: str, value: Any, minimum: int = 1) -> int:
 
 def recorded(steps: Any, every: Any) -> tuple[int, int]:
     """Return the updates of a run and those between its records, or raise unless the second divide the first."""
-    steps, every = whole("steps", steps), whole("every", every)
+    steps, every = integer("steps", steps), integer("every", every)
     if steps % every:
         raise ValueError(f"every must divide steps, but every = {every} and steps = {steps}.")
     return steps, every
@@ -115,7 +115,7 @@ def all_finite(numbers: np.ndarray) -> bool:
 def finite(name: str, array: Any) -> None:
     """Raise unless every number of `array` is finite, naming the first that is not."""
     dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
-    if not known(array) or not jnp.issubdtype(dtype, jnp.inexact):
+    if not is_concrete(array) or not jnp.issubdtype(dtype, jnp.inexact):
         return
     if isinstance(array, jax.Array):
         with jax.ensure_compile_time_eval():  # under a trace too: the array's numbers are known
@@ -168,7 +168,7 @@ def loss_of(loss: Any, *arguments: Any) -> None:
 
 
 def _judged(name: str, value: Any) -> bool:
-    if callable(value) or not known(value):
+    if callable(value) or not is_concrete(value):
         return False
     kind = np.asarray(value).dtype
     if isinstance(value, bool) or not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):

@@ -47,7 +47,7 @@ from inercia.edge_of_stability.complementarity_problem import complementarity, p
 from inercia.edge_of_stability.hessian import FOLLOWED, CurvatureError, Spectrum, _check_size, _dense, _start, follow
 from inercia.edge_of_stability.preconditioning import Rule, rule
 from inercia.flows.iteration import diverged_at
-from inercia.flows.smoothness import bends
+from inercia.flows.smoothness import nonsmooth_in_loss
 
 #: Eigenvalues above this share of the bound take part in the oscillation.
 CRITICAL = 0.97
@@ -113,7 +113,7 @@ def central(
         (1.73, 1.73)
     """
     steps, every = check.recorded(steps, every)
-    k, substeps = check.whole("k", k), check.whole("substeps", substeps)
+    k, substeps = check.integer("k", k), check.integer("substeps", substeps)
     if k > 10:
         raise ValueError(f"k must be at most 10, but it is {k}.")
     own = rule(method)
@@ -421,7 +421,7 @@ def _judge(flow: _Flow, times: np.ndarray, points: _Point, until: int) -> None:
 
 
 def _warn_of_bends(loss: Any, theta: Params) -> None:
-    found = bends(loss, theta)
+    found = nonsmooth_in_loss(loss, theta)
     if found:
         warnings.warn(
             f"the loss is not smooth ({', '.join(found)}): its third derivatives, by which the central flow turns, "

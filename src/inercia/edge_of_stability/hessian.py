@@ -135,7 +135,7 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
         >>> inercia.iterate(method, loss, jnp.ones(2), 2, observe=watch).observed["sharpness"].round(6).tolist()
         [[1.5], [1.5], [1.5]]
     """
-    k, iterations = check.whole("k", k), check.whole("iterations", iterations)
+    k, iterations = check.integer("k", k), check.integer("iterations", iterations)
     check.positive("tol", tol)
     rule(method)
 
@@ -208,7 +208,7 @@ def curvature(
         >>> result.values.round(6).tolist(), result.vectors.round(6).__abs__().tolist()
         ([3.0, 1.0], [[0.0, 1.0], [1.0, 0.0]])
     """
-    k, iterations = check.whole("k", k), check.whole("iterations", iterations)
+    k, iterations = check.integer("k", k), check.integer("iterations", iterations)
     check.real("params", params)
     check.positive("tol", tol)
     with jax.enable_x64(True):
@@ -256,7 +256,7 @@ def in_chunks(loss: Any, batch: Any, rows: int) -> Callable[[Params], jax.Array]
         (5.0, 2.5)
     """
     total = len(jax.tree.leaves(batch)[0])
-    if total % check.whole("rows", rows):
+    if total % check.integer("rows", rows):
         raise ValueError(f"rows must divide the number of rows of the batch, but it is {rows} and they are {total}.")
     chunks = jax.tree.map(lambda leaf: jnp.reshape(leaf, (total // rows, rows, *leaf.shape[1:])), batch)
 
@@ -275,7 +275,7 @@ def trace(loss: Any, params: Params, samples: int = 64, seed: int = 0) -> tuple[
         >>> trace(lambda x: x @ x, jnp.ones(5), samples=4)  # exact for a diagonal Hessian
         (10.0, 0.0)
     """
-    samples = check.whole("samples", samples, 2)
+    samples = check.integer("samples", samples, 2)
     with jax.enable_x64(True):
         each = np.asarray(_hutchinson(loss, tree.float64(params), jax.random.key(seed), samples))
     return float(each.mean()), float(each.std(ddof=1) / np.sqrt(samples))
@@ -302,7 +302,7 @@ def density(
         >>> round(float(nodes.min()), 6), round(float(nodes.max()), 6), round(float(weights.sum()), 6)
         (-2.0, 2.0, 1.0)
     """
-    order, samples = check.whole("order", order), check.whole("samples", samples)
+    order, samples = check.integer("order", order), check.integer("samples", samples)
     with jax.enable_x64(True):
         theta = tree.float64(params)
         size = ravel_pytree(theta)[0].size

@@ -62,7 +62,7 @@ def threshold(transformation: optax.GradientTransformation, gradient: float = 1.
     from scipy.optimize import brentq  # noqa: PLC0415  loaded when used
 
     check.positive("gradient", gradient)
-    warm = check.whole("warm", warm)
+    warm = check.integer("warm", warm)
     with jax.enable_x64(True):
         constant, linear = (
             np.asarray(part) for part in _linearised(transformation, jnp.asarray(float(gradient)), warm)

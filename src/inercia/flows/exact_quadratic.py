@@ -87,7 +87,7 @@ def exact_iterates(
         >>> exact_iterates([[1.0]], [1.0], 2, 0.5).params.tolist()
         [[1.0], [0.5], [0.25]]
     """
-    A, z, steps = _symmetric(A), _start(theta, beta), check.whole("steps", steps)
+    A, z, steps = _symmetric(A), _start(theta, beta), check.integer("steps", steps)
     check.one_of("scheme", scheme, ("semi-implicit", "explicit"))
     a, eye = learning_rate * dt, np.eye(len(A))
     if beta is None:

@@ -7,7 +7,7 @@ passes through the iterates, so F is the logarithm of the shift; cut after N dif
 
 which needs N further iterates and no derivative. For a family that is refined by dt, the time-1 flow of F_N misses the
 iterates by O(dt^N). The series converges while every multiplier mu of Phi has |mu - 1| < 1; it means nothing for an
-update that jumps or bends sharply (sign, clip, max), so those are refused with the reason.
+update that is not smooth (sign, clip, max), so those are refused with the reason.
 
 Source: Hairer, Lubich & Wanner, Geometric Numerical Integration, ch. IX (backward error analysis).
 """
@@ -127,7 +127,7 @@ def interpolated(transformation: optax.GradientTransformation, loss: Callable, o
         >>> abs(float(path.params[-1]) - 0.9**10) < 1e-6
         True
     """
-    check.whole("order", order)
+    check.integer("order", order)
     if order > _MOST:
         raise ValueError(
             f"order must be at most {_MOST}, because differences of more iterates lose more to rounding than they "

@@ -109,7 +109,7 @@ def limit(
         >>> abs(float(path.params[-1] - exact.params[-1])) < 1e-3
         True
     """
-    check.whole("memory", memory, 2)
+    check.integer("memory", memory, 2)
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, but it is {order}.")
     flow = _LimitFlow(transformation, loss, order, memory)

@@ -73,7 +73,7 @@ def diffuse(
     """
     diffrax, lineax = _diffrax()
     a, c, dt = _constants(method, order)
-    paths, substeps = check.whole("paths", paths), check.whole("substeps", substeps)
+    paths, substeps = check.integer("paths", paths), check.integer("substeps", substeps)
     times = check.increasing("times", times)
     h = dt / substeps
     if times[0] != 0 or np.abs(times / h - np.round(times / h)).max() > 1e-6:

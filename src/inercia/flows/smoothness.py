@@ -19,12 +19,14 @@ _FREE, _SMOOTH, _THRESHOLD = 0, 1, 2
 _COMPARISONS = {"gt", "ge", "lt", "le", "eq", "ne"}
 
 
-def kinks(transformation: optax.GradientTransformation, params: Params, state: State | None = None) -> list[str]:
+def nonsmooth_operations(
+    transformation: optax.GradientTransformation, params: Params, state: State | None = None
+) -> list[str]:
     """List the operations that make the update not smooth in the gradient.
 
     Example:
         >>> import jax.numpy as jnp, optax
-        >>> kinks(optax.adam(0.1), jnp.ones(2)), kinks(optax.lion(0.1), jnp.ones(2))
+        >>> nonsmooth_operations(optax.adam(0.1), jnp.ones(2)), nonsmooth_operations(optax.lion(0.1), jnp.ones(2))
         ([], ['sign'])
     """
     fixed: Any = transformation.init(params) if state is None else state
@@ -39,12 +41,12 @@ def kinks(transformation: optax.GradientTransformation, params: Params, state: S
     return sorted(found)
 
 
-def bends(loss: Any, params: Params) -> list[str]:
+def nonsmooth_in_loss(loss: Any, params: Params) -> list[str]:
     """List the operations that make a loss not smooth in the params, as relu's maximum does.
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> [bends(lambda x, f=f: jnp.sum(f(x)), jnp.ones(2)) for f in (jax.nn.relu, jax.nn.swish)]
+        >>> [nonsmooth_in_loss(lambda x, f=f: jnp.sum(f(x)), jnp.ones(2)) for f in (jax.nn.relu, jax.nn.swish)]
         [['max'], []]
     """
     closed = jax.make_jaxpr(loss)(params)
@@ -55,7 +57,7 @@ def bends(loss: Any, params: Params) -> list[str]:
 
 def require_smooth(transformation: optax.GradientTransformation, params: Params, state: State | None = None) -> None:
     """Raise ValueError, naming the operations, unless the update is smooth in the gradient."""
-    found = kinks(transformation, params, state)
+    found = nonsmooth_operations(transformation, params, state)
     if found:
         raise ValueError(
             f"the update must be smooth in the gradient to have a flow, but it uses {', '.join(found)}: "
@@ -64,7 +66,7 @@ def require_smooth(transformation: optax.GradientTransformation, params: Params,
 
 
 def _walk(jaxpr: Any, inputs: list[int], found: set[str], loss: bool = False) -> list[int]:
-    """Follow the gradient (or params, through a loss) through a jaxpr, collecting the kinks; return what comes out.
+    """Follow the gradient (or params, through a loss) through a jaxpr, collecting what is not smooth; return what comes out.
 
     A loss may take the largest of its values, as a stable softmax does without bending: there only what is compared
     with a number counts.

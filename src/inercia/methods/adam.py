@@ -83,7 +83,7 @@ def adam(
     check.positive("learning_rate", learning_rate)
     check.positive("dt", dt)
     for name, decay in (("b1", b1), ("b2", b2)):
-        check.fraction(name, decay)
+        check.in_unit_interval(name, decay)
         check.refinable(name, decay, dt)
     check.nonnegative("eps", eps)
     check.nonnegative("eps_root", eps_root)

@@ -69,7 +69,7 @@ def momentum(
     """
     check.positive("learning_rate", learning_rate)
     check.positive("dt", dt)
-    check.fraction("beta", beta)
+    check.in_unit_interval("beta", beta)
     check.refinable("beta", beta, dt)
     check.one_of("scheme", scheme, SCHEMES)
 
@@ -120,7 +120,7 @@ def oscillator(learning_rate: Number | Schedule, beta: Number | Schedule = 0.9) 
         [-1.25]
     """
     check.positive("learning_rate", learning_rate)
-    check.fraction("beta", beta)
+    check.in_unit_interval("beta", beta)
 
     def flow(grads: Params, state: OscillatorState, params: Params = None) -> tuple[Params, OscillatorState]:
         time = jnp.asarray(state.count, dtype=float)

@@ -84,7 +84,7 @@ def rmsprop(
     check.positive("learning_rate", learning_rate)
     check.positive("dt", dt)
     for name, number in (("decay", decay), *((("momentum", momentum),) if momentum is not None else ())):
-        check.fraction(name, number)
+        check.in_unit_interval(name, number)
         check.refinable(name, number, dt)
     check.nonnegative("eps", eps)
     check.nonnegative("initial_scale", initial_scale)

@@ -56,7 +56,7 @@ def scalar_rmsprop(
     """
     check.positive("learning_rate", learning_rate)
     check.positive("dt", dt)
-    check.fraction("decay", decay)
+    check.in_unit_interval("decay", decay)
     check.refinable("decay", decay, dt)
     check.nonnegative("eps", eps)
     check.nonnegative("initial_scale", initial_scale)

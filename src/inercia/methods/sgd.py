@@ -60,7 +60,7 @@ def sgd(
     check.positive("learning_rate", learning_rate)
     check.positive("dt", dt)
     if momentum is not None:
-        check.fraction("momentum", momentum)
+        check.in_unit_interval("momentum", momentum)
         check.refinable("momentum", momentum, dt)
 
     decay: Any = momentum

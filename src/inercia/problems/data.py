@@ -90,7 +90,7 @@ def teacher(network: Network, rows: int, key: Any, noise: float = 0.0) -> tuple[
         >>> data.x.shape, data.y.shape
         ((10, 3), (10, 1))
     """
-    rows = check.whole("rows", rows)
+    rows = check.integer("rows", rows)
     check.nonnegative("noise", noise)
     of_params, of_x, of_noise = jax.random.split(key, 3)
     params = network.init(of_params)

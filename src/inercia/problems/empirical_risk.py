@@ -113,7 +113,7 @@ def accuracy(network: Network) -> Callable[[Any, tuple[Any, Any]], Array]:
 
 
 def _check_labels(y: Any, rows: tuple, classes: int) -> None:
-    labels = np.asarray(y) if check.known(y) else y
+    labels = np.asarray(y) if check.is_concrete(y) else y
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels must be integers for the cross-entropy, but their dtype is {labels.dtype}.")
     if labels.shape != rows:

@@ -85,7 +85,7 @@ def mlp(
         >>> network.apply(network.init(jax.random.key(0)), jax.numpy.ones((5, 2))).shape
         (5, 1)
     """
-    widths = [check.whole(f"widths[{i}]", width) for i, width in enumerate(widths)]
+    widths = [check.integer(f"widths[{i}]", width) for i, width in enumerate(widths)]
     if len(widths) < 2:
         raise ValueError(f"widths must name at least inputs and outputs, but it is {widths}.")
     initializer = INITIALIZERS[check.one_of("init", init, INITIALIZERS)]

@@ -56,8 +56,8 @@ def sampler(name: str, rows: int, batch_size: int | None = None) -> Sampler:
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
     check.one_of("sampler", name, SAMPLERS)
-    rows = check.whole("rows", rows)
-    batch_size = rows if batch_size is None and name == "full" else check.whole("batch_size", batch_size)
+    rows = check.integer("rows", rows)
+    batch_size = rows if batch_size is None and name == "full" else check.integer("batch_size", batch_size)
     if batch_size > rows:
         raise ValueError(f"batch_size must be at most the number of rows {rows}, but it is {batch_size}.")
     if name == "full":

@@ -37,7 +37,7 @@ class Checkpoints:
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"checkpoint must be a folder, but {self.folder} is a file.")
         self.placed, self.several = placed, placed is not None and placed.mesh.is_multi_process
-        writes = hosts.first() or not self.several
+        writes = hosts.is_main_process() or not self.several
         if writes:
             self.folder.mkdir(parents=True, exist_ok=True)
         self.agreed(0)  # the folder is there
@@ -76,7 +76,7 @@ class Checkpoints:
                 continue
             leaves, kept = found
             for damaged in steps[: steps.index(step)]:  # only now: where none is sound, nothing is removed
-                if hosts.first() or not self.several:
+                if hosts.is_main_process() or not self.several:
                     self.manager.delete(damaged)
             carry = jax.tree.unflatten(jax.tree.structure(carry), _typed(leaves, carry))
             return step, carry, jax.tree.unflatten(jax.tree.structure(history), kept)
@@ -89,13 +89,13 @@ class Checkpoints:
 
     def save(self, step: int, carry: Any, history: Any) -> None:
         """Save after `step` iterations; where that fails the run goes on and the checkpoints before stay."""
-        if not check.known(carry):
+        if not check.is_concrete(carry):
             raise ValueError("checkpoint needs a training of its own: inside jit or vmap nothing can be saved.")
         leaves, rows = _plain(carry), [np.asarray(leaf) for leaf in jax.tree.leaves(history)]
         meta = {"fingerprint": self.fingerprint, "checksum": _checksum(leaves, rows)}
         if self.several:
             leaves = [hosts.gathered(leaf) for leaf in leaves]
-            if not hosts.first():
+            if not hosts.is_main_process():
                 return
         items = self.ocp.args.Composite(
             arrays=self.ocp.args.StandardSave({"carry": leaves}),
@@ -217,7 +217,7 @@ def traced(function: Any, *arguments: Any) -> str:
 
 
 def _described(value: Any) -> str:
-    if not check.known(value):
+    if not check.is_concrete(value):
         return "a traced number"
     if callable(value):
         return traced(value, jax.ShapeDtypeStruct((), jnp.int32))

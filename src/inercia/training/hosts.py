@@ -29,7 +29,7 @@ _BEAT = 1.0
 _DONE = "done"
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that prints and writes."""
     return jax.process_index() == 0
 

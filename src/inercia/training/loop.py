@@ -126,7 +126,7 @@ def train(
         True
     """
     check.differentiable("params", params)
-    epochs = check.whole("epochs", epochs)
+    epochs = check.integer("epochs", epochs)
     key = jax.random.key(key) if isinstance(key, int) else key
     data = checked(data) if _resident(data) else data
     batches = _sampler_of(data, sampler, batch_size, key)
@@ -160,14 +160,14 @@ def train(
             start, begun, pieces = _resumed(book, begun, evaluate, total)
         carry, saved, done = begun, start, start
         signals = around.enter_context(_signals(book))
-        quiet = not (progress and hosts.first())
+        quiet = not (progress and hosts.is_main_process())
         bar = around.enter_context(progress_bar(not quiet, total=total, initial=start, unit="it", desc="train"))
         for done, carry, recorded in supply.stretches(begun, start):
             pieces.append(recorded)
-            if not quiet and check.known(recorded):
+            if not quiet and check.is_concrete(recorded):
                 bar.set_postfix(loss=f"{float(recorded.loss[-1]):.4g}", refresh=False)
                 bar.update(done - bar.n)
-            if (progress or book is not None) and check.known(recorded) and int(carry[2]) >= 0:
+            if (progress or book is not None) and check.is_concrete(recorded) and int(carry[2]) >= 0:
                 break
             signal = 0 if book is None else book.agreed(signals[0] if signals else 0)
             if book is not None and done % (stride or 1) == 0 and (signal or done % (save_every or 1) == 0):
@@ -294,15 +294,15 @@ def _records(every: int | None, save_every: int | None, batches: Sampler | None)
         if save_every is not None:
             raise ValueError("save_every counts iterations: where data give their own batches, pass every too.")
         return None, None
-    every = batches.epoch if every is None and batches else check.whole("every", every)
-    save_every = every if save_every is None else check.whole("save_every", save_every)
+    every = batches.epoch if every is None and batches else check.integer("every", every)
+    save_every = every if save_every is None else check.integer("save_every", save_every)
     if save_every % every:
         raise ValueError(f"save_every must be a multiple of every, but save_every = {save_every} and every = {every}.")
     return every, save_every
 
 
 def _tell(diverged: Any, done: int) -> None:
-    if check.known(diverged) and int(diverged) >= 0 and hosts.first():
+    if check.is_concrete(diverged) and int(diverged) >= 0 and hosts.is_main_process():
         warnings.warn(
             f"training diverged: the loss of iteration {int(diverged)} of {done} is not finite; try a smaller "
             "learning rate.",
