@@ -14,7 +14,7 @@ import optax
 
 from inercia.core import check
 from inercia.core.tree import float64
-from inercia.methods import METHODS
+from inercia.methods.table import METHODS
 from inercia.problems.empirical_risk import Risk, risk
 from inercia.problems.network import ACTIVATIONS, Network, mlp
 from inercia.training.loop import train

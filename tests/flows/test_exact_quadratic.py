@@ -47,7 +47,7 @@ def test_every_solver_reaches_the_exact_flow(solver, beta):
         np.testing.assert_allclose(flow.params, ia.exact_flow(A, X0, times, 0.3, beta).params, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("scheme", ia.methods.SCHEMES)
+@pytest.mark.parametrize("scheme", ia.SCHEMES)
 @pytest.mark.parametrize("dt", [1.0, 0.25])
 def test_iterates_are_exact_to_1e_10(scheme, dt):
     path = ia.iterate(ia.momentum(0.3, 0.9, scheme=scheme, dt=dt), ia.quadratic(A), X0, 300)

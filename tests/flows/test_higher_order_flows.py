@@ -159,7 +159,7 @@ def test_gradient_descent_refined(order):
     check_order(lambda dt: ia.sgd(0.3, dt=dt), "refined", order, order)
 
 
-@pytest.mark.parametrize("scheme", ia.methods.SCHEMES)
+@pytest.mark.parametrize("scheme", ia.SCHEMES)
 def test_momentum_near_identity(scheme):
     check_order(lambda dt: ia.momentum(0.5, 0.7, scheme=scheme, dt=dt), "refined", 2)
 
@@ -223,7 +223,7 @@ def test_adam_at_fixed_betas():
     ("call", "message"),
     [
         (lambda: ia.modified(ia.sgd(0.1), wells, "refind"), "did you mean 'refined'"),
-        (lambda: ia.modified(ia.adam(0.1), wells), "no modified flow is known for adam in the regime 'refined'"),
+        (lambda: ia.modified(ia.adam(0.1), wells), "no modified flow is given for adam in the regime 'refined'"),
         (lambda: ia.modified(ia.adam(0.1), wells, "memoryless"), r"eps inside the root: use adam\(..., eps=0.0"),
         (lambda: ia.modified(ia.momentum(0.1), wells, order=3), "order must be 2"),
         (lambda: ia.modified(ia.sgd(lambda k: 0.1), wells), "need constant hyperparameters"),

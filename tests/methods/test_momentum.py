@@ -25,7 +25,7 @@ def by_hand(scheme, steps, a=0.1, b=0.75):
     return np.array(path)
 
 
-@pytest.mark.parametrize("scheme", ia.methods.SCHEMES)
+@pytest.mark.parametrize("scheme", ia.SCHEMES)
 def test_first_steps_by_hand(scheme):
     path = ia.iterate(ia.momentum(0.1, 0.75, scheme=scheme), ia.quadratic(A), X0, 12)
     np.testing.assert_allclose(path.params, by_hand(scheme, 12), rtol=1e-14, atol=1e-15)

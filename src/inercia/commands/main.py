@@ -23,7 +23,7 @@ from inercia.core.method import Method
 from inercia.edge_of_stability.hessian import CurvatureError
 from inercia.flows.integration import SOLVERS, IntegrationError, integrate
 from inercia.flows.iteration import iterate
-from inercia.methods import METHODS
+from inercia.methods.table import METHODS
 from inercia.plot import edge as plot_edge
 from inercia.plot import gaps as plot_gaps
 from inercia.plot import orders as plot_orders

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from inercia import methods, plot
+from inercia import plot
 from inercia.comparison.convergence_order import Order, order
 from inercia.comparison.gap_and_energy import gap
 from inercia.core.method import Params
 from inercia.core.path import Path
 from inercia.flows.integration import integrate
 from inercia.flows.iteration import iterate
+from inercia.methods import table as methods
 from inercia.problems.data import digits
 from inercia.problems.empirical_risk import accuracy, risk
 from inercia.problems.network import Network, mlp

@@ -1,4 +1,4 @@
-"""A method is an optax transformation that also knows its flow.
+"""A method is an optax transformation that also knows its flow, and a value.
 
     update(grads, state, params) -> (delta params, new state)      one iteration
     flow  (grads, state, params) -> (d params/dt,  d state/dt)     its continuous-time limit, same trees
@@ -6,17 +6,21 @@
 Time is counted in iterations: one update advances it by `dt`, which is 1 for the ordinary optimizer. **Refining** a
 method takes 1/dt times as many updates, each with a -> a dt and (1-b) -> (1-b) dt, schedules being read at
 t = k dt. The differential equation does not change with dt, and the iterates converge to it as dt -> 0.
+
+A method made by a `factory` is the value of that call: two calls with equal arguments are equal, so that whatever was
+compiled for the one serves the other. A transformation is a tree with the leaves `init` and `update`, and libraries
+take it apart and rebuild it from those two; so each leaf knows the rest of its method.
 """
 
+import functools
+import inspect
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-import jax
-import jax.numpy as jnp
 import optax
 
-from inercia.core import check
-from inercia.core.tree import map_grads
+from inercia.core.values import key_of
 
 Params: TypeAlias = Any  # a tree of arrays
 State: TypeAlias = Any  # a NamedTuple of arrays
@@ -25,101 +29,219 @@ Schedule: TypeAlias = Callable[[Any], Any]  # step -> value; step 0 at the first
 Family: TypeAlias = Callable[[float], optax.GradientTransformation]  # dt -> transformation
 
 
-class Method(optax.GradientTransformationExtraArgs):
-    """An `optax.GradientTransformationExtraArgs` with a flow.
+class _Call(NamedTuple):
+    """The call that made a method."""
 
-    Attributes:
-        init: params -> state.
-        update: (grads, state, params=None, **extra) -> (updates, state); updates are added to the params.
-        flow: (grads, state, params=None) -> (d params/dt, d state/dt).
-        dt: flow time that one update advances, in iterations.
-        name: the factory's, a key of `METHODS`.
-        hyper: the hyperparameters it was made with, by name; what `modified` and `stability` go by.
+    factory: "Factory"
+    arguments: dict[str, Any]
+    key: Any  # hashable, of the factory and all arguments; None where one of them cannot be compared by value
 
-    Example:
-        >>> import inercia
-        >>> method = inercia.momentum(0.1)
-        >>> init, update = method
-        >>> isinstance(method, optax.GradientTransformationExtraArgs), method.dt
-        (True, 1.0)
-    """
+
+class _Rest(NamedTuple):
+    """What a method has beside `init` and `update`."""
 
     flow: Callable[..., tuple[Params, State]]
     dt: Number
-    name: str
-    hyper: dict[str, Any]
+    call: _Call | None
 
-    def __new__(
-        cls, init: Callable, update: Callable, flow: Callable, dt: Number = 1.0, name: str = "", **hyper: Any
-    ) -> "Method":
-        """Join the three functions; `dt` is the flow time of one update."""
-        self = super().__new__(cls, init, update)
-        self.flow, self.dt, self.name, self.hyper = flow, dt, name, hyper
+
+class _Leaf:
+    """A function of a method, equal to that of an equal method; from `init` or `update` the method can be rebuilt."""
+
+    def __init__(self, name: str, function: Callable, rest: _Rest) -> None:
+        self.name, self.function, self.rest = name, function, rest
+        functools.update_wrapper(self, function)
+        self._key = (name, function, rest.dt if rest.call is None else None)
+        if rest.call is not None and rest.call.key is not None:
+            self._key = (name, rest.call.key)
+
+    def __call__(self, *args: Any, **extra: Any) -> Any:
+        return self.function(*args, **extra)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, _Leaf) and self._key == other._key)
+
+    def __hash__(self) -> int:
+        return hash(self._key[:2])
+
+    def __copy__(self) -> "_Leaf":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "_Leaf":
         return self
 
 
+@dataclass(frozen=True)
 class NoFlow:
     """Stands where a flow would: the method has none that is smooth, for the stated reason."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    reason: str
 
     def __call__(self, *_: Any, **__: Any) -> Any:
         """Raise TypeError with the reason."""
         raise TypeError(self.reason)
 
 
-def tick(count: jax.Array) -> jax.Array:
-    """Return count + 1, staying at the largest integer."""
-    return jnp.asarray(optax.safe_increment(count))
+class Method(optax.GradientTransformationExtraArgs):
+    """An `optax.GradientTransformationExtraArgs` with a flow.
+
+    Args:
+        init: params -> state.
+        update: (grads, state, params=None, **extra) -> (updates, state); updates are added to the params.
+        flow: (grads, state, params=None) -> (d params/dt, d state/dt).
+        dt: flow time that one update advances, in iterations.
+
+    Attributes:
+        flow: as above.
+        dt: as above.
+        name: the factory's; empty for a method that no factory made.
+        hyper: every argument of the factory's call by name, defaults included.
+
+    Two methods of one factory with equal arguments are equal. Arguments are compared by value where they are numbers,
+    texts, functions or trees of them, and by identity where they are arrays or traced.
+
+    Example:
+        >>> import inercia
+        >>> method = inercia.momentum(0.1)
+        >>> init, update = method
+        >>> isinstance(method, optax.GradientTransformationExtraArgs), method.dt, method
+        (True, 1.0, momentum(learning_rate=0.1))
+        >>> method == inercia.momentum(0.1, beta=0.9), method.hyper["beta"]
+        (True, 0.9)
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, init: Any, update: Any, flow: Callable | None = None, dt: Number = 1.0) -> "Method":
+        """Join the functions; without a flow, put the leaves of a method together again."""
+        if flow is None:
+            return super().__new__(cls, init, update)
+        return cls._joined(init, update, _Rest(flow, dt, None))
+
+    @classmethod
+    def _joined(cls, init: Any, update: Any, rest: _Rest) -> "Method":
+        def leaf(name: str, function: Any) -> _Leaf:
+            return _Leaf(name, getattr(function, "function", function), rest)
+
+        if not isinstance(rest.flow, NoFlow):
+            rest = rest._replace(flow=leaf("flow", rest.flow))
+        return super().__new__(cls, leaf("init", init), leaf("update", update))
+
+    @property
+    def _rest(self) -> _Rest:
+        rest = getattr(self.init, "rest", None) or getattr(self.update, "rest", None)
+        if rest is None:
+            raise AttributeError("this is no method: neither of its functions has a flow.")
+        return rest
+
+    @property
+    def flow(self) -> Callable[..., tuple[Params, State]]:
+        """The vector field: (grads, state, params=None) -> (d params/dt, d state/dt)."""
+        return self._rest.flow
+
+    @property
+    def dt(self) -> Number:
+        """Flow time of one update, in iterations."""
+        return self._rest.dt
+
+    @property
+    def name(self) -> str:
+        """The factory's name, a key of `METHODS`."""
+        return getattr(self.factory, "__name__", "")
+
+    @property
+    def factory(self) -> "Factory | None":
+        """The function that made it."""
+        return None if self._rest.call is None else self._rest.call.factory
+
+    @property
+    def hyper(self) -> dict[str, Any]:
+        """Every argument that the factory was called with, by name."""
+        return {} if self._rest.call is None else dict(self._rest.call.arguments)
+
+    def __repr__(self) -> str:
+        call = getattr(getattr(self.init, "rest", None), "call", None)
+        if call is None:
+            return super().__repr__()
+        defaults = {name: p.default for name, p in inspect.signature(call.factory).parameters.items()}
+        given = (f"{k}={_shown(v)}" for k, v in call.arguments.items() if key_of(v) != key_of(defaults[k]))
+        return f"{call.factory.__name__}({', '.join(given)})"
+
+    def __copy__(self) -> "Method":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "Method":
+        return self
+
+    def __reduce__(self) -> Any:
+        call = getattr(getattr(self.init, "rest", None), "call", None)
+        if call is None:
+            rest = getattr(self.init, "rest", None)
+            functions = (getattr(f, "function", f) for f in self)
+            return Method, (*functions, *(() if rest is None else (rest.flow, rest.dt)))
+        return functools.partial(call.factory, **call.arguments), ()
 
 
-def at(value: Number | Schedule, time: Any) -> Any:
-    """Read a hyperparameter at `time`: schedules are called, numbers are returned."""
-    return value(time) if callable(value) else value
+@runtime_checkable
+class Factory(Protocol):
+    """A function that makes methods; what the rest of the library needs to be told of them are its attributes."""
+
+    __name__: str
+    training_rate: float  # a learning rate that suits the digits
+    edge: dict[str, Any] | None  # arguments with which the edge of stability is reached on the digits; None: no default
+    form: Callable[..., Any] | None  # arguments -> `LinearForm`; None where the update is no linear recursion
+    rows: tuple[tuple[str, str, str, str], ...]  # of the README's table: call, update, flow, measured order
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Method:
+        """Make a method."""
+        ...
 
 
-def clock(count: jax.Array, dt: Number) -> Any:
-    """Return the time of update number `count`; for dt = 1 the integer itself, as schedules expect."""
-    return count if isinstance(dt, (int, float)) and dt == 1 else count * dt
+def factory(
+    *,
+    training_rate: float = 0.1,
+    edge: dict[str, Any] | None = None,
+    form: Callable[..., Any] | None = None,
+    rows: tuple[tuple[str, str, str, str], ...] = (),
+) -> Callable[[Callable], Any]:
+    """Turn a function that returns a `Method` into a factory, whose methods know the call that made them.
+
+    Args:
+        training_rate: a learning rate that suits the bundled digits; the command line's default.
+        edge: arguments with which the method reaches its edge of stability on the digits.
+        form: (every argument by name) -> `LinearForm`, see there.
+        rows: of the README's table: call, update, flow, measured order.
+
+    Example:
+        >>> import jax
+        >>> @factory()
+        ... def descent(learning_rate, *, dt=1.0):
+        ...     rate = lambda grads: jax.tree.map(lambda g: -learning_rate * g, grads)
+        ...     update = lambda grads, state, params=None, **extra: (rate(jax.tree.map(lambda g: dt * g, grads)), state)
+        ...     return Method(lambda params: (), update, lambda grads, state, params=None: (rate(grads), state), dt)
+        >>> descent(0.1) == descent(0.1), descent(0.1, dt=0.5)
+        (True, descent(learning_rate=0.1, dt=0.5))
+    """
+
+    def decorate(make: Callable) -> Factory:
+        signature = inspect.signature(make)
+
+        @functools.wraps(make)
+        def made(*args: Any, **kwargs: Any) -> Method:
+            method = make(*args, **kwargs)
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            arguments = dict(bound.arguments)
+            key = key_of(arguments)
+            call = _Call(made, arguments, None if key is None else (made, key))  # pyright: ignore[reportArgumentType]
+            return Method._joined(*method, method._rest._replace(call=call))
+
+        for name, value in (("training_rate", training_rate), ("edge", edge), ("form", form), ("rows", rows)):
+            setattr(made, name, value)
+        return made  # pyright: ignore[reportReturnType]
+
+    return decorate
 
 
-def refine(decay: Number, dt: Number) -> Any:
-    """Return the decay 1 - (1-b) dt of a method refined by dt; for dt = 1 it is b, to the last bit in [1/2, 1)."""
-    return 1 - (1 - decay) * dt
-
-
-def debiased(moment: jax.Array, limit: jax.Array, decay: Number, t: Any) -> jax.Array:
-    """Return moment / (1 - e^{-(1-b) t}), an average corrected for its start at zero; at t = 0 its `limit`."""
-    started = jnp.where(t > 0, t, 1.0)  # keeps 0/0 out of both branches
-    return jnp.where(t > 0, moment / -jnp.expm1(-(1 - decay) * started), limit)
-
-
-def like(value: Any, leaf: jax.Array) -> jax.Array:
-    """Cast a hyperparameter to the real dtype of `leaf`, so that it never promotes the params or the state."""
-    return jnp.asarray(value, dtype=jnp.finfo(leaf.dtype).dtype)
-
-
-def abs_sq(g: jax.Array) -> jax.Array:
-    """Return |g|^2, real."""
-    return (g.conj() * g).real
-
-
-def cast_like(new: Params, old: Params) -> Params:
-    """Return the leaves of `new` in the dtypes of `old`, so that a state keeps its own."""
-    return map_grads(lambda x, y: x.astype(y.dtype), new, old)
-
-
-def decay_weights(updates: Params, params: Params, a: Any, w: Any, mask: Any) -> Params:
-    """Return updates - a w params, where the mask (a tree of bools, a prefix of one, or params -> tree) is true."""
-    if params is None:
-        raise ValueError("weight decay needs the params: call update(grads, state, params).")
-    mask = True if mask is None else mask(params) if callable(mask) else mask
-    keep = jax.tree.map(lambda m, p: jax.tree.map(lambda _: m, p), mask, params)
-    return map_grads(lambda u, p, m: u - like(a, u) * (like(w, u) * p) if m else u, updates, params, keep)
-
-
-def zeros_like(params: Params, dtype: Any = None) -> Params:
-    """Return zeros shaped like params, after checking that params can be differentiated."""
-    check.differentiable("params", params)
-    return optax.tree.zeros_like(params, dtype=dtype)
+def _shown(value: Any) -> str:
+    return getattr(value, "__name__", repr(value)) if callable(value) else repr(value)

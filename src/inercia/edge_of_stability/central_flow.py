@@ -41,7 +41,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from inercia.core import check, tree
-from inercia.core.method import Params, refine
+from inercia.core.linear_form import linear_form
+from inercia.core.method import Params
 from inercia.core.path import Path
 from inercia.edge_of_stability.complementarity_problem import complementarity, pack, triangle, unpack
 from inercia.edge_of_stability.hessian import FOLLOWED, CurvatureError, Spectrum, _check_size, _dense, _start, follow
@@ -117,8 +118,10 @@ def central(
     if k > 10:
         raise ValueError(f"k must be at most 10, but it is {k}.")
     own = rule(method)
-    if method.hyper.get("nesterov"):
-        raise ValueError("the central flow is known without nesterov.")
+    form = linear_form(method)
+    decayed = getattr(method, "hyper", {}).get("weight_decay")
+    if decayed or form is None or form.kind == "nesterov" or (form.kind == "heavy ball" and form.second_moment):
+        raise ValueError("no central flow is given for nesterov, weight decay, or a sum of preconditioned steps.")
     check.real("params", params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
@@ -175,13 +178,13 @@ class _Flow(NamedTuple):
 
     @property
     def memory(self) -> _Memory | None:
-        hyper, name = self.method.hyper, self.method.name
-        b = {"momentum": hyper.get("beta"), "sgd": hyper.get("momentum"), "adam": hyper.get("b1")}.get(name)
-        b = None if b is None else refine(b, self.method.dt)
-        if not b:
+        form = linear_form(self.method)
+        if form is None or not form.beta:
             return None
-        lost = (1 if hyper.get("scheme") == "explicit" else b) / (1 - b)  # updates
-        return _Memory(-float(np.log(b)), 1 + float(np.log(b)) * lost, name == "adam")
+        b = form.beta
+        lost = (1 if form.kind == "explicit" else b) / (1 - b)  # updates
+        corrected = form.second_moment is not None and form.second_moment.corrected
+        return _Memory(-float(np.log(b)), 1 + float(np.log(b)) * lost, corrected)
 
 
 class _Point(NamedTuple):

@@ -29,7 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from inercia.core import check
-from inercia.core.method import Method, Number, refine
+from inercia.core.linear_form import LinearForm, linear_form
+from inercia.core.method import Method, Number
 
 #: kind -> (a l, b) -> (t, d), with a of the averaged form for the first three and of the sum form for the others.
 _QUADRATICS = {
@@ -80,15 +81,15 @@ def stability(method: Method, eigenvalues: Any) -> Stability:
     curvatures = np.atleast_1d(np.asarray(eigenvalues, dtype=np.float64))
     if curvatures.ndim != 1 or not (np.isfinite(curvatures) & (curvatures > 0)).all():
         raise ValueError(f"eigenvalues must be a vector of finite numbers above 0, but they are {eigenvalues}.")
-    kind, a, b = _kind(method)
+    form = _constant_form(method)
+    kind, a, b = form.kind, form.learning_rate, form.beta
     with jax.enable_x64(True):
         t, d = _QUADRATICS[kind](a * curvatures, b)
     root = np.sqrt(np.asarray(t**2 - 4 * d, dtype=complex))
     multipliers = np.stack([(t + root) / 2, (t - root) / 2], axis=1)
     order = np.argsort(-np.abs(multipliers), axis=1, kind="stable")
     multipliers = np.take_along_axis(multipliers, order, axis=1)
-    averaged = a / (1 - b) if kind in ("heavy ball", "nesterov") else a
-    regimes = ["first order" if kind == "GD" else _damping(1 - b, 4 * averaged * x) for x in curvatures]
+    regimes = ["first order" if kind == "GD" else _damping(1 - b, 4 * form.averaged_rate * x) for x in curvatures]
     return Stability(curvatures, multipliers, np.abs(multipliers[:, 0]), float(THRESHOLDS[kind](b)) / a, regimes)
 
 
@@ -136,23 +137,14 @@ def _damping(rate: float, pull: float) -> str:
     return "overdamped" if rate > pull else "underdamped"
 
 
-def _kind(method: Method) -> tuple[str, float, float]:
-    """Return the linear method, its learning rate and beta, per update of length dt."""
-    known = ("sgd", "momentum", "rmsprop", "adagrad", "adam", "adamw")
-    name = getattr(method, "name", "") or type(method).__name__
-    if not isinstance(method, Method) or name not in known:
-        raise ValueError(f"stability knows {', '.join(known)}, but the method is {name}.")
-    hyper, dt = method.hyper, method.dt
-    if any(callable(value) for value in hyper.values()):
+def _constant_form(method: Any) -> LinearForm:
+    form = linear_form(method)
+    if form is None:
+        name = getattr(method, "name", "") or type(method).__name__
+        raise ValueError(
+            "stability needs a method that is linear once its second moments stand still, as sgd, momentum, rmsprop, "
+            f"adagrad, adam and adamw are, but the method is {name}."
+        )
+    if not form.constant:
         raise ValueError("stability needs constant hyperparameters, but one is a schedule.")
-    a = hyper["learning_rate"] * dt
-    if name == "momentum":
-        return hyper["scheme"], a, refine(hyper["beta"], dt)
-    if name in ("adam", "adamw"):
-        if hyper["nesterov"]:
-            raise ValueError("stability knows Adam without nesterov.")
-        return "semi-implicit", a, refine(hyper["b1"], dt)
-    if hyper.get("momentum") is None:
-        return "GD", a, 0.0
-    # dt enters the sum form twice: v+ = b v + dt g, theta+ = theta - a dt v+.
-    return ("nesterov" if hyper["nesterov"] else "heavy ball"), a * dt, refine(hyper["momentum"], dt)
+    return form

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inercia.core.method import Method, Params, State, refine
+from inercia.core.linear_form import linear_form
+from inercia.core.method import Params, State
 from inercia.edge_of_stability.linear_stability import THRESHOLDS
 
 
@@ -46,55 +47,29 @@ def rule(method: Any) -> Rule:
         >>> rule(inercia.momentum(0.1, 0.5)).bound
         6.0
     """
-    hyper: dict[str, Any] = getattr(method, "hyper", {})
-    name = getattr(method, "name", type(method).__name__)
-    known = ("sgd", "momentum", "rmsprop", "scalar_rmsprop", "adam")
-    plain = isinstance(method, Method) and name in known
-    if not plain or (name == "adam" and hyper["nesterov"]) or (name == "rmsprop" and _decorated(hyper)):
-        named = {"adam": "nadam", "rmsprop": "rmsprop with centering or momentum"}.get(name, name)
-        raise ValueError(
-            f"the preconditioner is known for {', '.join(known)} (plain ones, of inercia), not for {named}."
-        )
-    if any(callable(hyper.get(decay)) for decay in ("beta", "momentum", "decay", "b1", "b2")):
+    form = linear_form(method)
+    second = None if form is None else form.second_moment
+    if form is None or (second is not None and (second.decay is None or second.centered)):
+        name = getattr(method, "name", "") or type(method).__name__
+        raise ValueError(f"no preconditioner is given for {name}: it is no linear recursion on g / (root of averages).")
+    if callable(form.beta) or (second is not None and callable(second.decay)):
         raise ValueError("the preconditioner needs constant decays, but one is a schedule.")
-    dt = method.dt
+    summed = form.kind in ("heavy ball", "nesterov")
+    bound = float(THRESHOLDS[form.kind](form.beta)) / ((1 - form.beta) if summed else 1)
 
-    def step(n):
-        rate = hyper["learning_rate"]
-        return (rate(jnp.maximum(n - 1, 0) * dt) if callable(rate) else rate) * dt  # of the last update
+    def rate(n):  # of the last update
+        a = form.learning_rate
+        return (a(jnp.maximum(n - 1, 0)) if callable(a) else a) / ((1 - form.beta) if summed else 1)
 
-    if name == "momentum":
-        return Rule(float(THRESHOLDS[hyper["scheme"]](refine(hyper["beta"], dt))), None, lambda _, n: 1 / step(n))
-    if name == "sgd" and hyper["momentum"] is None:
-        return Rule(2.0, None, lambda _, n: 1 / step(n))
-    if name == "sgd":
-        b = refine(hyper["momentum"], dt)
-        kind = "nesterov" if hyper["nesterov"] else "heavy ball"
-        return Rule(float(THRESHOLDS[kind](b) / (1 - b)), None, lambda _, n: (1 - b) / (step(n) * dt))
-    decay, corrected, inside, eps = _second_moment(name, hyper)
-    b2 = refine(decay, dt)
+    if second is None:
+        return Rule(bound, None, lambda _, n: 1 / rate(n))
 
     def scale(nu, n):
-        nu = jnp.asarray(nu / (1 - b2**n) if corrected else nu)
+        nu = jnp.asarray(nu / (1 - second.decay**n) if second.corrected else nu)
         # A parameter that no row reaches has nu = 0, where the root has no slope.
-        return (jnp.sqrt(jnp.maximum(nu + inside, jnp.finfo(nu.dtype).tiny)) + eps) / step(n)
+        return (jnp.sqrt(jnp.maximum(nu + second.inside, jnp.finfo(nu.dtype).tiny)) + second.outside) / rate(n)
 
-    bound = THRESHOLDS["semi-implicit"](refine(hyper["b1"], dt)) if name == "adam" else 2.0
-    return Rule(float(bound), b2, scale, name == "scalar_rmsprop")
-
-
-def _decorated(hyper: dict[str, Any]) -> bool:
-    return hyper["centered"] or hyper["momentum"] is not None
-
-
-def _second_moment(name: str, hyper: dict[str, Any]) -> tuple[float, bool, Any, Any]:
-    """Return b2, whether nu is corrected, eps inside the root and eps outside."""
-    if name == "adam":
-        return hyper["b2"], True, hyper["eps_root"], hyper["eps"]
-    if name == "scalar_rmsprop":
-        return hyper["decay"], False, 0.0, hyper["eps"]
-    within = hyper["eps_in_sqrt"]
-    return hyper["decay"], hyper["bias_correction"], hyper["eps"] if within else 0.0, 0.0 if within else hyper["eps"]
+    return Rule(bound, second.decay, scale, second.scalar)
 
 
 def preconditioner(method: Any, state: State, params: Params) -> Params:

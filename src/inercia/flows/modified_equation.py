@@ -28,9 +28,11 @@ import jax
 import jax.numpy as jnp
 
 from inercia.core import check
-from inercia.core.method import Method, Params, State, refine
+from inercia.core.linear_form import LinearForm, linear_form
+from inercia.core.method import Method, Params, State
 from inercia.flows.memoryless_flow import Equation
-from inercia.methods import MomentumState, SgdState
+from inercia.methods.momentum import MomentumState
+from inercia.methods.sgd import SgdState
 
 REGIMES = ("refined", "memoryless", "staggered")
 
@@ -62,20 +64,24 @@ def modified(method: Method, loss: Callable, regime: str = "refined", order: int
         True
     """
     check.one_of("regime", regime, REGIMES)
-    kind, a, b = _constants(method)
+    form, dt = _constant_form(method), method.dt
+    kind, a, b = form.kind, form.averaged_rate, form.beta
     makers: dict[tuple[str, str], Callable[[], Equation]] = {
-        ("GD", "refined"): lambda: _gradient_descent(a, method.dt, loss, order),
-        ("semi-implicit", "refined"): lambda: _near_identity(method, loss, -1.0),
-        ("explicit", "refined"): lambda: _near_identity(method, loss, 1.0),
-        ("semi-implicit", "staggered"): lambda: _staggered(method, loss),
-        ("adam", "memoryless"): lambda: _adam(method, loss),
-    } | {(k, "memoryless"): lambda: _memoryless(kind, a, b, method.dt, loss) for k in _CONSTANTS}  # fmt: skip
-    if (kind, regime) not in makers:
-        known = ", ".join(f"{k} {r}" for k, r in makers)
-        raise ValueError(f"no modified flow is known for {kind} in the regime {regime!r}; there are: {known}.")
-    if order != 2 and not (order == 3 and (kind, regime) == ("GD", "refined")):
+        ("GD", "refined"): lambda: _gradient_descent(a, dt, loss, order),
+        ("semi-implicit", "refined"): lambda: _near_identity(a, b, dt, loss, -1.0),
+        ("explicit", "refined"): lambda: _near_identity(a, b, dt, loss, 1.0),
+        ("heavy ball", "refined"): lambda: _summed(_near_identity(a, b, dt, loss, -1.0), b, dt),
+        ("semi-implicit", "staggered"): lambda: _staggered(a, b, dt, loss),
+        ("heavy ball", "staggered"): lambda: _summed(_staggered(a, b, dt, loss), b, dt),
+        ("adam", "memoryless"): lambda: _adam(form, dt, loss),
+    } | {(k, "memoryless"): lambda: _memoryless(kind, a, b, dt, loss) for k in _CONSTANTS}  # fmt: skip
+    named = kind if form.second_moment is None else "adam"
+    if (named, regime) not in makers:
+        listed = ", ".join(f"{k} {r}" for k, r in makers)
+        raise ValueError(f"no modified flow is given for {named} in the regime {regime!r}; there are: {listed}.")
+    if order != 2 and not (order == 3 and (named, regime) == ("GD", "refined")):
         raise ValueError(f"order must be 2 (or 3, for refined gradient descent), but it is {order}.")
-    return makers[kind, regime]()
+    return makers[named, regime]()
 
 
 def modified_loss(method: Method, loss: Callable) -> Callable[[Params], jax.Array]:
@@ -93,10 +99,10 @@ def modified_loss(method: Method, loss: Callable) -> Callable[[Params], jax.Arra
         >>> float(inercia.modified_loss(inercia.sgd(0.4), lambda x: x**2 / 2)(3.0)).__round__(6)  # 4.5 + 0.1 9
         5.4
     """
-    kind, a, b = _constants(method)
-    if kind not in _CONSTANTS:
-        raise ValueError(f"{kind} has no modified loss: its memoryless flow is not the gradient flow of any loss.")
-    C = a * _CONSTANTS[kind](b)
+    form = _constant_form(method)
+    if form.second_moment is not None:
+        raise ValueError("adam has no modified loss: its memoryless flow is not the gradient flow of any loss.")
+    C = form.averaged_rate * _CONSTANTS[form.kind](form.beta)
 
     def with_gradient(params: Params) -> jax.Array:
         value, g = jax.value_and_grad(loss)(params)
@@ -110,34 +116,27 @@ _CONSTANTS = {
     "GD": lambda b: 0.25,
     "semi-implicit": lambda b: (1 + b) / (4 * (1 - b)),
     "explicit": lambda b: (3 - b) / (4 * (1 - b)),
-    "Nesterov": lambda b: (1 - b + 2 * b**2) / (4 * (1 - b)),
+    "heavy ball": lambda b: (1 + b) / (4 * (1 - b)),
+    "nesterov": lambda b: (1 - b + 2 * b**2) / (4 * (1 - b)),
 }
 _SHIFTS = {
     "GD": lambda b: 0.0,
     "semi-implicit": lambda b: b / (1 - b),
     "explicit": lambda b: 1 / (1 - b),
-    "Nesterov": lambda b: b**2 / (1 - b),
+    "heavy ball": lambda b: b / (1 - b),
+    "nesterov": lambda b: b**2 / (1 - b),
 }
 
 
-def _constants(method: Method) -> tuple[str, float, float]:
-    """Return the kind of method, the averaged form's rate and its beta, per update of length dt."""
-    if not isinstance(method, Method) or method.name not in ("sgd", "momentum", "adam"):
+def _constant_form(method: Any) -> LinearForm:
+    """Return the recursion of sgd, momentum or Adam, or raise."""
+    form = linear_form(method)
+    if form is None or (form.second_moment is not None and form.kind != "semi-implicit"):
         name = getattr(method, "name", "") or type(method).__name__
         raise ValueError(f"method must be an inercia sgd, momentum or adam, but it is {name}.")
-    hyper = method.hyper
-    if any(callable(value) for value in hyper.values()):
+    if not form.constant:
         raise ValueError("modified flows need constant hyperparameters, but one is a schedule.")
-    a = hyper["learning_rate"] * method.dt
-    if method.name == "adam":
-        return "adam", a, 0.0
-    if method.name == "momentum":
-        return hyper["scheme"], a, refine(hyper["beta"], method.dt)
-    if hyper["momentum"] is None:
-        return "GD", a, 0.0
-    b = refine(hyper["momentum"], method.dt)
-    # The sum form's dt g enters the trace, so that one update of the averaged form has the rate a dt / (1-b).
-    return ("Nesterov" if hyper["nesterov"] else "semi-implicit"), a * method.dt / (1 - b), b
+    return form
 
 
 def _same(params: Params, state: State) -> tuple[Params, State]:
@@ -164,8 +163,8 @@ def _gradient_descent(s: float, dt: float, loss: Callable, order: int) -> Equati
     return Equation(flow, _same)
 
 
-def _near_identity(method: Method, loss: Callable, sign: float) -> Equation:
-    a, dt, c = method.hyper["learning_rate"], method.dt, 1 - method.hyper["beta"]
+def _near_identity(a: float, b: float, dt: float, loss: Callable, sign: float) -> Equation:
+    a, c = a / dt, (1 - b) / dt
 
     def flow(grads, state, params):
         e = jax.tree.map(lambda g, m: c * (g - m), grads, state.m)
@@ -177,9 +176,8 @@ def _near_identity(method: Method, loss: Callable, sign: float) -> Equation:
     return Equation(flow, _same)
 
 
-def _staggered(method: Method, loss: Callable) -> Equation:
-    a, dt = method.hyper["learning_rate"], method.dt
-    rate = -math.log(refine(method.hyper["beta"], dt)) / dt
+def _staggered(a: float, b: float, dt: float, loss: Callable) -> Equation:
+    a, rate = a / dt, -math.log(b) / dt
 
     def flow(grads, state, params):
         m_dot = jax.tree.map(lambda g, m: rate * (g - m), grads, state.m)
@@ -191,6 +189,26 @@ def _staggered(method: Method, loss: Callable) -> Equation:
             keep = math.exp(-rate * dt / 2)
             g = jax.grad(loss)(jax.tree.map(lambda p: jnp.asarray(p, float), params))
             return params, state._replace(m=jax.tree.map(lambda m, g: keep * m + (1 - keep) * g, state.m, g))
+
+    return Equation(flow, start)
+
+
+def _summed(equation: Equation, b: float, dt: float) -> Equation:
+    """Write an equation of the average m in the decayed sum v = dt m / (1-b)."""
+
+    def scaled(moment, factor):
+        return jax.tree.map(lambda x: factor * x, moment)
+
+    def averaged(state):
+        return MomentumState(state.count, scaled(state.trace, (1 - b) / dt))
+
+    def flow(grads, state, params):
+        theta_dot, state_dot = equation.flow(grads, averaged(state), params)
+        return theta_dot, SgdState(state_dot.count, scaled(state_dot.m, dt / (1 - b)))
+
+    def start(params, state):
+        params, begins = equation.start(params, averaged(state))
+        return params, SgdState(begins.count, scaled(begins.m, dt / (1 - b)))
 
     return Equation(flow, start)
 
@@ -210,23 +228,25 @@ def _memoryless(kind: str, a: float, b: float, dt: float, loss: Callable) -> Equ
     return Equation(flow, start)
 
 
-def _adam(method: Method, loss: Callable) -> Equation:
-    hyper, a = method.hyper, method.hyper["learning_rate"] * method.dt
-    if hyper["eps"] != 0 or hyper["eps_root"] <= 0 or hyper["nesterov"]:
+def _adam(form: LinearForm, dt: float, loss: Callable) -> Equation:
+    a: Any = form.learning_rate
+    second = form.second_moment
+    assert second is not None
+    if second.outside != 0 or second.inside <= 0:
         raise ValueError(
-            "Adam's modified flow is known for eps inside the root: use adam(..., eps=0.0, eps_root=...), but eps = "
-            f"{hyper['eps']:g}, eps_root = {hyper['eps_root']:g}, nesterov = {hyper['nesterov']}."
+            "Adam's modified flow is given for eps inside the root: use adam(..., eps=0.0, eps_root=...), but eps = "
+            f"{second.outside:g}, eps_root = {second.inside:g}."
         )
-    b1, b2 = refine(hyper["b1"], method.dt), refine(hyper["b2"], method.dt)
-    first, second, eps = (1 + b1) / (1 - b1), (1 + b2) / (1 - b2), hyper["eps_root"]
+    b1, b2, eps = form.beta, second.decay, second.inside
+    fast, slow = (1 + b1) / (1 - b1), (1 + b2) / (1 - b2)
 
     def flow(grads: Params, state: Any, params: Params):
         def size(p):  # sum_i sqrt(g_i^2 + eps)
             return sum(jnp.sum(jnp.sqrt(g**2 + eps)) for g in jax.tree.leaves(jax.grad(loss)(p)))
 
         def rate(g, slope):
-            bias = a / 2 * (first - second + second * eps / (g**2 + eps)) * slope
-            return -a / method.dt * (g + bias) / jnp.sqrt(g**2 + eps)
+            bias = a / 2 * (fast - slow + slow * eps / (g**2 + eps)) * slope
+            return -a / dt * (g + bias) / jnp.sqrt(g**2 + eps)
 
         return jax.tree.map(rate, grads, jax.grad(size)(params)), state
 

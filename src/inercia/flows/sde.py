@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inercia.core import check, tree
+from inercia.core.linear_form import linear_form
 from inercia.core.method import Method, Params
 
 
@@ -134,15 +135,17 @@ def diffuse(
 
 def _constants(method: Method, order: int) -> tuple[float, float | None, float]:
     """Return a, 1-b (None without momentum) and dt."""
+    form = linear_form(method)
     name = getattr(method, "name", "") or type(method).__name__
-    plain = name == "sgd" and method.hyper["momentum"] is None
-    if not plain and name != "momentum":
-        raise ValueError(f"diffuse knows sgd without momentum, and momentum, but the method is {name}.")
-    if any(callable(value) for value in method.hyper.values()):
+    if form is None or form.second_moment is not None or form.kind not in ("GD", "semi-implicit", "explicit"):
+        raise ValueError(f"diffuse takes sgd without momentum, and momentum, but the method is {name}.")
+    if not form.constant:
         raise ValueError("diffuse needs constant hyperparameters, but one is a schedule.")
+    plain, dt = form.kind == "GD", method.dt
     if order != 1 and not (order == 2 and plain):
         raise ValueError(f"order must be 1, or 2 for sgd, but it is {order} for {name}.")
-    return method.hyper["learning_rate"], None if plain else 1 - method.hyper["beta"], method.dt
+    a: Any = form.learning_rate
+    return a / dt, None if plain else (1 - form.beta) / dt, dt
 
 
 def _diffrax() -> tuple[Any, Any]:

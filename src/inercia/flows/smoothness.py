@@ -66,7 +66,7 @@ def require_smooth(transformation: optax.GradientTransformation, params: Params,
 
 
 def _walk(jaxpr: Any, inputs: list[int], found: set[str], loss: bool = False) -> list[int]:
-    """Follow the gradient (or params, through a loss) through a jaxpr, collecting what is not smooth; return what comes out.
+    """Follow the gradient (or params, through a loss) through a jaxpr; collect what is not smooth.
 
     A loss may take the largest of its values, as a stable softmax does without bending: there only what is compared
     with a number counts.

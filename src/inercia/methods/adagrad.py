@@ -1,9 +1,5 @@
 """AdaGrad: the gradient over the root of the sum of all its squares.
 
-    transition   v+ = v + |g|^2,   theta+ = theta - a g / sqrt(v+ + eps)
-    refined      v+ = v + dt |g|^2,   a -> a dt
-    flow         v' = |g|^2,   theta' = -a g / sqrt(v + eps)
-
 v starts at `initial_accumulator_value` = 0.1, a warm start: the order is 1. The step is 0 where v is 0.
 
 Source: Duchi, Hazan & Singer 2011. Names, order and defaults are those of `optax.adagrad`.
@@ -15,8 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from inercia.core import check
-from inercia.core.method import Method, Number, Params, Schedule, abs_sq, at, cast_like, clock, like, tick
+from inercia.core.linear_form import LinearForm, SecondMoment, per_update
+from inercia.core.method import Method, Number, Params, Schedule, factory
+from inercia.core.transition import abs_sq, at, cast_like, clock, full_like, like, tick
 from inercia.core.tree import map_grads
+
+__all__ = ["AdagradState", "adagrad"]
 
 
 class AdagradState(NamedTuple):
@@ -26,6 +26,15 @@ class AdagradState(NamedTuple):
     sum_of_squares: Params  # real, like params
 
 
+def _form(learning_rate, eps, dt, **_):
+    return LinearForm("GD", per_update(learning_rate, dt, dt), 0.0, SecondMoment(None, False, eps, 0.0))
+
+
+@factory(
+    training_rate=0.05,
+    form=_form,
+    rows=(("adagrad(a)", "v⁺ = v + g²; θ⁺ = θ − a g/√(v⁺ + ε)", "v' = g²; θ' = −a g/√(v + ε)", "1"),),
+)
 def adagrad(
     learning_rate: Number | Schedule,
     initial_accumulator_value: Number = 0.1,
@@ -34,6 +43,10 @@ def adagrad(
     dt: Number = 1.0,
 ) -> Method:
     """Make AdaGrad, as `optax.adagrad`, with its flow.
+
+        transition   v+ = v + |g|^2,   theta+ = theta - a g / sqrt(v+ + eps)
+        refined      v+ = v + dt |g|^2,   a -> a dt
+        flow         v' = |g|^2,   theta' = -a g / sqrt(v + eps)
 
     Args:
         learning_rate: a > 0, or a schedule step -> a.
@@ -56,9 +69,7 @@ def adagrad(
     check.nonnegative("eps", eps)
 
     def init(params: Params) -> AdagradState:
-        check.differentiable("params", params)
-        start = jax.tree.map(lambda p: jnp.full_like(p.real, initial_accumulator_value), params)
-        return AdagradState(jnp.zeros([], jnp.int32), start)
+        return AdagradState(jnp.zeros([], jnp.int32), full_like(params, initial_accumulator_value))
 
     def scaled(g: jax.Array, v: jax.Array) -> jax.Array:
         # The inner where keeps 1/sqrt(0) out of derivatives.
@@ -75,4 +86,4 @@ def adagrad(
         theta_dot = map_grads(lambda g, v: -a * scaled(g, v), grads, state.sum_of_squares)
         return theta_dot, AdagradState(jnp.ones_like(state.count), map_grads(abs_sq, grads))
 
-    return Method(init, update, flow, dt, "adagrad", learning_rate=learning_rate, eps=eps)
+    return Method(init, update, flow, dt)

@@ -1,13 +1,5 @@
 """Adam: momentum divided by the root of a second moment, both corrected for their start at zero.
 
-    transition   m+ = b1 m + (1-b1) g,   v+ = b2 v + (1-b2) |g|^2
-                 mh = m+ / (1 - b1^(k+1)),   vh = v+ / (1 - b2^(k+1))
-                 theta+ = theta - a mh / (sqrt(vh + eps_root) + eps)
-    refined      b -> 1 - (1-b) dt for both,   a -> a dt
-    flow         m' = (1-b1)(g - m),   v' = (1-b2)(|g|^2 - v)
-                 mh = m / (1 - e^{-(1-b1) t}),   vh = v / (1 - e^{-(1-b2) t})
-                 theta' = -a mh / (sqrt(vh + eps_root) + eps)
-
 At t = 0 the corrected moments are 0/0; their limits are g and |g|^2. `nesterov=True` is NAdam's look-ahead, whose
 flow is the same: the two corrections differ by a share dt/t of the step.
 
@@ -21,22 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from inercia.core import check
-from inercia.core.method import (
-    Method,
-    Number,
-    Params,
-    Schedule,
-    abs_sq,
-    at,
-    cast_like,
-    clock,
-    debiased,
-    like,
-    refine,
-    tick,
-    zeros_like,
-)
+from inercia.core.linear_form import LinearForm, SecondMoment, per_update
+from inercia.core.method import Method, Number, Params, Schedule, factory
+from inercia.core.transition import abs_sq, at, cast_like, clock, debiased, like, refine, tick, zeros_like
 from inercia.core.tree import map_grads
+
+__all__ = ["AdamState", "adam", "adam_form"]
 
 
 class AdamState(NamedTuple):
@@ -47,6 +29,27 @@ class AdamState(NamedTuple):
     nu: Params  # second moment, real, like params
 
 
+def adam_form(learning_rate, b1, b2, eps, eps_root, nesterov, dt, **_):
+    """Return Adam's `LinearForm`; the look-ahead of NAdam has none."""
+    if nesterov:
+        return None
+    second = SecondMoment(refine(b2, dt), True, eps_root, eps)
+    return LinearForm("semi-implicit", per_update(learning_rate, dt, dt), refine(b1, dt), second)
+
+
+@factory(
+    training_rate=2e-3,
+    edge={"learning_rate": 1e-3, "b1": 0.5, "b2": 0.99},
+    form=adam_form,
+    rows=(
+        (
+            "adam(a)",
+            "m⁺, v⁺ as averages of g, g²; θ⁺ = θ − a m̂/(√v̂ + ε), m̂ = m⁺/(1−b₁ᵏ⁺¹), v̂ = v⁺/(1−b₂ᵏ⁺¹)",
+            "m' = (1−b₁)(g−m); v' = (1−b₂)(g²−v); m̂ = m/(1−e^{−(1−b₁)t}), v̂ = v/(1−e^{−(1−b₂)t})",
+            "1",
+        ),
+    ),
+)
 def adam(
     learning_rate: Number | Schedule,
     b1: Number = 0.9,
@@ -59,6 +62,14 @@ def adam(
     dt: Number = 1.0,
 ) -> Method:
     """Make Adam, as `optax.adam`, with its flow.
+
+        transition   m+ = b1 m + (1-b1) g,   v+ = b2 v + (1-b2) |g|^2
+                     mh = m+ / (1 - b1^(k+1)),   vh = v+ / (1 - b2^(k+1))
+                     theta+ = theta - a mh / (sqrt(vh + eps_root) + eps)
+        refined      b -> 1 - (1-b) dt for both,   a -> a dt
+        flow         m' = (1-b1)(g - m),   v' = (1-b2)(|g|^2 - v)
+                     mh = m / (1 - e^{-(1-b1) t}),   vh = v / (1 - e^{-(1-b2) t})
+                     theta' = -a mh / (sqrt(vh + eps_root) + eps)
 
     Args:
         learning_rate: a > 0, or a schedule step -> a.
@@ -127,16 +138,4 @@ def adam(
         nu_dot = map_grads(lambda g, v: (1 - b2) * (abs_sq(g) - v), grads, state.nu)
         return map_grads(theta_dot, grads, state.mu, state.nu), AdamState(jnp.ones_like(t), mu_dot, nu_dot)
 
-    return Method(
-        init,
-        update,
-        flow,
-        dt,
-        "adam",
-        learning_rate=learning_rate,
-        b1=b1,
-        b2=b2,
-        eps=eps,
-        eps_root=eps_root,
-        nesterov=nesterov,
-    )
+    return Method(init, update, flow, dt)

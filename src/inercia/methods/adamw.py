@@ -1,19 +1,23 @@
 """AdamW: Adam, and the weights decay on their own, outside its average.
 
-    transition   theta+ = theta + (Adam's step) - a w theta
-    refined      a -> a dt; w enters through a alone
-    flow         theta' = (Adam's flow) - a w theta
-
 Source: Loshchilov & Hutter 2019. Names, order and defaults are those of `optax.adamw`.
 """
 
 from typing import Any
 
 from inercia.core import check
-from inercia.core.method import Method, Number, Params, Schedule, at, clock, decay_weights
-from inercia.methods.adam import AdamState, adam
+from inercia.core.method import Method, Number, Params, Schedule, factory
+from inercia.core.transition import at, clock, decay_weights
+from inercia.methods.adam import AdamState, adam, adam_form
+
+__all__ = ["adamw"]
 
 
+@factory(
+    training_rate=2e-3,
+    form=adam_form,
+    rows=(("adamw(a, weight_decay=w)", "Adam's, and − a w θ", "Adam's, and − a w θ", "1"),),
+)
 def adamw(
     learning_rate: Number | Schedule,
     b1: Number = 0.9,
@@ -28,6 +32,10 @@ def adamw(
     dt: Number = 1.0,
 ) -> Method:
     """Make AdamW, as `optax.adamw`, with its flow.
+
+        transition   theta+ = theta + (Adam's step) - a w theta
+        refined      a -> a dt; w enters through a alone
+        flow         theta' = (Adam's flow) - a w theta
 
     Args:
         learning_rate: a, as in `adam`, like the five arguments that follow.
@@ -64,4 +72,4 @@ def adamw(
         theta_dot, state_dot = inner.flow(grads, state, params)
         return decay_weights(theta_dot, params, a, w, mask), state_dot
 
-    return Method(inner.init, update, flow, dt, "adamw", **inner.hyper, weight_decay=weight_decay)
+    return Method(inner.init, update, flow, dt)

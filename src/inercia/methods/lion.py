@@ -1,9 +1,5 @@
 """Lion and sign descent: every coordinate moves by the same step; only signs matter.
 
-    sign_sgd   theta+ = theta - a sign(g)
-    lion       theta+ = theta - a (sign(b1 m + (1-b1) g) + w theta),   m+ = b2 m + (1-b2) g
-    refined    a -> a dt,   b -> 1 - (1-b) dt
-
 Neither has a smooth flow: the sign jumps where its argument crosses zero, there the iterates chatter with amplitude
 a dt for every dt, and the limit is a differential inclusion (Filippov), not an equation. `flow` says so.
 
@@ -16,22 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from inercia.core import check
-from inercia.core.method import (
-    Method,
-    NoFlow,
-    Number,
-    Params,
-    Schedule,
-    at,
-    cast_like,
-    clock,
-    decay_weights,
-    like,
-    refine,
-    tick,
-    zeros_like,
-)
+from inercia.core.method import Method, NoFlow, Number, Params, Schedule, factory
+from inercia.core.transition import at, cast_like, clock, decay_weights, like, refine, tick, zeros_like
 from inercia.core.tree import map_grads
+
+__all__ = ["LionState", "SignState", "lion", "sign_sgd"]
 
 _WHY = "{} has no smooth flow: its update jumps where a sign changes, and its limit is a differential inclusion."
 
@@ -49,8 +34,12 @@ class SignState(NamedTuple):
     count: jax.Array  # int32 scalar, updates made
 
 
+@factory(training_rate=3e-4, rows=(("sign_sgd(a)", "θ⁺ = θ − a sign(g)", "none that is smooth", "–"),))
 def sign_sgd(learning_rate: Number | Schedule, *, dt: Number = 1.0) -> Method:
     """Make sign descent, as `optax.sign_sgd`; it has no smooth flow.
+
+        transition   theta+ = theta - a sign(g)
+        refined      a -> a dt
 
     Args:
         learning_rate: a > 0, or a schedule step -> a.
@@ -77,9 +66,20 @@ def sign_sgd(learning_rate: Number | Schedule, *, dt: Number = 1.0) -> Method:
         a = at(learning_rate, clock(state.count, dt)) * dt
         return map_grads(lambda g: like(-a, g) * jnp.sign(g), grads), SignState(tick(state.count))
 
-    return Method(init, update, NoFlow(_WHY.format("sign_sgd")), dt, "sign_sgd", learning_rate=learning_rate)
+    return Method(init, update, NoFlow(_WHY.format("sign_sgd")), dt)
 
 
+@factory(
+    training_rate=3e-4,
+    rows=(
+        (
+            "lion(a)",
+            "θ⁺ = θ − a (sign(b₁ m + (1−b₁) g) + w θ); m⁺ = b₂ m + (1−b₂) g",
+            "none that is smooth",
+            "–",
+        ),
+    ),
+)
 def lion(
     learning_rate: Number | Schedule,
     b1: Number = 0.9,
@@ -91,6 +91,9 @@ def lion(
     dt: Number = 1.0,
 ) -> Method:
     """Make Lion, as `optax.lion`; it has no smooth flow.
+
+        transition   theta+ = theta - a (sign(b1 m + (1-b1) g) + w theta),   m+ = b2 m + (1-b2) g
+        refined      a -> a dt,   b -> 1 - (1-b) dt
 
     Args:
         learning_rate: a > 0, or a schedule step -> a.
@@ -129,4 +132,4 @@ def lion(
         updates = decay_weights(updates, params, a, at(weight_decay, time), mask)
         return updates, LionState(tick(state.count), cast_like(mu, state.mu))
 
-    return Method(init, update, NoFlow(_WHY.format("lion")), dt, "lion", learning_rate=learning_rate, b1=b1, b2=b2)
+    return Method(init, update, NoFlow(_WHY.format("lion")), dt)

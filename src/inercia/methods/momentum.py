@@ -1,10 +1,5 @@
 """Momentum, and the damped oscillator it follows.
 
-    transition   explicit (the lecture)     theta+ = theta - a m,    m+ = b m + (1-b) g        (the old m)
-                 semi-implicit              m+ = b m + (1-b) g,      theta+ = theta - a m+     (the frameworks)
-    refined      b -> 1 - (1-b) dt,   a -> a dt
-    flow         m' = (1-b)(g - m),   theta' = -a m
-
 Both orders are one-step integrators of the same flow, the explicit and the semi-implicit (symplectic) Euler method
 with step dt; on a quadratic of curvature l the explicit one is stable iff a l < 1 and the semi-implicit one iff
 a l < (2+2b)/(1-b), and the flow always.
@@ -26,8 +21,12 @@ import jax
 import jax.numpy as jnp
 
 from inercia.core import check
-from inercia.core.method import Method, Number, Params, Schedule, at, clock, like, refine, tick, zeros_like
+from inercia.core.linear_form import LinearForm, per_update
+from inercia.core.method import Method, Number, Params, Schedule, factory
+from inercia.core.transition import at, clock, like, refine, tick, zeros_like
 from inercia.core.tree import map_grads
+
+__all__ = ["SCHEMES", "MomentumState", "OscillatorState", "momentum", "oscillator"]
 
 SCHEMES = ("semi-implicit", "explicit")
 
@@ -39,6 +38,24 @@ class MomentumState(NamedTuple):
     m: Params  # first moment of the gradient, like params
 
 
+def _form(learning_rate, beta, scheme, dt):
+    return LinearForm(scheme, per_update(learning_rate, dt, dt), beta if callable(beta) else refine(beta, dt))
+
+
+@factory(
+    training_rate=0.1,
+    edge={"learning_rate": 2.0, "beta": 0.5},
+    form=_form,
+    rows=(
+        ("momentum(a, b)", "m⁺ = b m + (1−b) g; θ⁺ = θ − a m⁺", "m' = (1−b)(g − m); θ' = −a m", "1"),
+        (
+            'momentum(a, b, scheme="explicit")',
+            "θ⁺ = θ − a m (old m); m⁺ = b m + (1−b) g",
+            "the same",
+            "1",
+        ),
+    ),
+)
 def momentum(
     learning_rate: Number | Schedule,
     beta: Number | Schedule = 0.9,
@@ -47,6 +64,11 @@ def momentum(
     dt: Number = 1.0,
 ) -> Method:
     """Make momentum in the lecture's averaged (EMA) form, with its flow.
+
+        transition   explicit (the lecture)     theta+ = theta - a m,    m+ = b m + (1-b) g        (the old m)
+                     semi-implicit              m+ = b m + (1-b) g,      theta+ = theta - a m+     (the frameworks)
+        refined      b -> 1 - (1-b) dt,   a -> a dt
+        flow         m' = (1-b)(g - m),   theta' = -a m
 
     Args:
         learning_rate: a > 0, or a schedule step -> a.
@@ -92,7 +114,7 @@ def momentum(
         m_dot = map_grads(lambda g, m: (1 - b) * (g - m), grads, state.m)
         return theta_dot, MomentumState(jnp.ones_like(state.count), m_dot)
 
-    return Method(init, update, flow, dt, "momentum", learning_rate=learning_rate, beta=beta, scheme=scheme)
+    return Method(init, update, flow, dt)
 
 
 class OscillatorState(NamedTuple):

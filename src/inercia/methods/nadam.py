@@ -1,18 +1,20 @@
 """NAdam: Adam whose first moment looks one step ahead.
 
-    transition   Adam's, with mh = b1 m+ / (1 - b1^(k+2)) + (1-b1) g / (1 - b1^(k+1))
-    flow         Adam's; near a cold start the look-ahead differs from it by a share dt/t of the step, so that the gap
-                 closes as dt log(1/dt), and at order 1 from a warm start
+Near a cold start the look-ahead differs from Adam's flow by dt/t of the step, so that the gap closes as dt log(1/dt),
+and at order 1 from a warm start.
 
 Source: Dozat 2016. Names, order and defaults are those of `optax.nadam`.
 """
 
 from typing import Any
 
-from inercia.core.method import Method, Number, Schedule
-from inercia.methods.adam import adam
+from inercia.core.method import Method, Number, Schedule, factory
+from inercia.methods.adam import adam, adam_form
+
+__all__ = ["nadam"]
 
 
+@factory(training_rate=2e-3, form=adam_form, rows=(("nadam(a)", "Adam's, with m̂ one step ahead", "Adam's", "1 warm"),))
 def nadam(
     learning_rate: Number | Schedule,
     b1: Number = 0.9,
@@ -25,6 +27,9 @@ def nadam(
     dt: Number = 1.0,
 ) -> Method:
     """Make NAdam: `adam` with `nesterov=True` as its default, as `optax.nadam`.
+
+        transition   Adam's, with mh = b1 m+ / (1 - b1^(k+2)) + (1-b1) g / (1 - b1^(k+1))
+        flow         Adam's
 
     The arguments and errors are those of `adam`.
 

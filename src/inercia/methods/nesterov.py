@@ -1,11 +1,5 @@
 """Nesterov's accelerated gradient, with the momentum (k-1)/(k+2), and its equation with friction 3/t.
 
-    as published   x+ = y - s g(y),   y+ = x+ + (k-1)/(k+2) (x+ - x),   k = 1, 2, ...
-    as written     w = (x - x_before)/dt:   w+ = c_{k-1} w - s dt g,   theta+ = theta + c_k dt w+ - s dt^2 g
-                   with theta = y, g = g(theta), c_k = k/(k+3), k = 0, 1, ... updates made
-    refined        s -> s dt^2, as in t = k sqrt(s)
-    flow           theta'' + (3/t) theta' + s g = 0:   theta' = w,   w' = -(3/t) w - s g;   at t = 0, w' = -s g / 4
-
 On f = l theta^2 / 2 the flow is theta(t) = theta(0) 2 J_1(z)/z with z = t sqrt(s l), J_1 the Bessel function.
 
 Sources: Nesterov 1983; Su, Boyd & Candes 2016.
@@ -17,8 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from inercia.core import check
-from inercia.core.method import Method, Number, Params, like, tick, zeros_like
+from inercia.core.method import Method, Number, Params, factory
+from inercia.core.transition import like, tick, zeros_like
 from inercia.core.tree import map_grads
+
+__all__ = ["NesterovState", "nesterov"]
 
 
 class NesterovState(NamedTuple):
@@ -28,8 +25,25 @@ class NesterovState(NamedTuple):
     velocity: Params  # w, like params, per iteration
 
 
+@factory(
+    training_rate=0.02,
+    rows=(
+        (
+            "nesterov(a)",
+            "x⁺ = y − a g(y); y⁺ = x⁺ + (k−1)/(k+2) (x⁺ − x)",
+            "θ'' + (3/t) θ' + a g = 0",
+            "1",
+        ),
+    ),
+)
 def nesterov(learning_rate: Number, *, dt: Number = 1.0) -> Method:
     """Make Nesterov's accelerated gradient method, with its flow.
+
+        as published   x+ = y - s g(y),   y+ = x+ + (k-1)/(k+2) (x+ - x),   k = 1, 2, ...
+        as written     w = (x - x_before)/dt:   w+ = c_{k-1} w - s dt g,   theta+ = theta + c_k dt w+ - s dt^2 g
+                       with theta = y, g = g(theta), c_k = k/(k+3), k = 0, 1, ... updates made
+        refined        s -> s dt^2, as in t = k sqrt(s)
+        flow           theta'' + (3/t) theta' + s g = 0:   theta' = w,   w' = -(3/t) w - s g;   at t = 0, w' = -s g / 4
 
     The params are the points y where gradients are taken.
 
@@ -75,4 +89,4 @@ def nesterov(learning_rate: Number, *, dt: Number = 1.0) -> Method:
         acceleration = map_grads(lambda g, w: -friction * w - push * learning_rate * g, grads, state.velocity)
         return state.velocity, NesterovState(jnp.ones_like(t), acceleration)
 
-    return Method(init, update, flow, dt, "nesterov", learning_rate=learning_rate)
+    return Method(init, update, flow, dt)

@@ -1,10 +1,5 @@
 """RMSProp: the gradient over the root of its running mean square.
 
-    transition   v+ = b v + (1-b) |g|^2,   u = -a g / sqrt(v+ + eps)      (or sqrt(v+) + eps; minus |m+|^2 if centered)
-                 theta+ = theta + u;   with momentum c:   r+ = c r + u,   theta+ = theta + r+
-    refined      b, c -> 1 - (1-b) dt, 1 - (1-c) dt;   r+ = (1 - (1-c) dt) r + dt u,   theta+ = theta + dt r+
-    flow         v' = (1-b)(|g|^2 - v),   theta' = u;   with momentum:   r' = u - (1-c) r,   theta' = r
-
 Without bias correction v starts at `initial_scale` = 0, and the flow begins with a layer theta' ~ 1/sqrt(t): from a
 cold start the iterates approach it at order 1/2 only, a continuous-time reason for Adam's correction. From a warm
 start, or with `bias_correction=True`, the order is 1.
@@ -18,22 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from inercia.core import check
-from inercia.core.method import (
-    Method,
-    Number,
-    Params,
-    Schedule,
-    abs_sq,
-    at,
-    cast_like,
-    clock,
-    debiased,
-    like,
-    refine,
-    tick,
-    zeros_like,
-)
+from inercia.core.linear_form import LinearForm, SecondMoment, per_update
+from inercia.core.method import Method, Number, Params, Schedule, factory
+from inercia.core.transition import abs_sq, at, cast_like, clock, debiased, full_like, like, refine, tick, zeros_like
 from inercia.core.tree import map_grads
+
+__all__ = ["RmspropState", "rmsprop"]
 
 
 class RmspropState(NamedTuple):
@@ -45,6 +30,57 @@ class RmspropState(NamedTuple):
     trace: Params  # decayed sum of the steps, like params; None without momentum
 
 
+class _Root(NamedTuple):
+    """What the gradient is divided by."""
+
+    decay: Any
+    eps: Any
+    eps_in_sqrt: bool
+    centered: bool
+
+    def divide(self, g: jax.Array, v: jax.Array, m: jax.Array | None) -> jax.Array:
+        v = v if m is None else v - abs_sq(m)
+        e = like(self.eps, v)
+        return g * jax.lax.rsqrt(v + e) if self.eps_in_sqrt else g / (jnp.sqrt(v) + e)
+
+    def step(self, a: Any, grads: Params, nu: Params, mu: Params) -> Params:
+        if not self.centered:
+            return map_grads(lambda g, v: like(-a, g) * self.divide(g, v, None), grads, nu)
+        return map_grads(lambda g, v, m: like(-a, g) * self.divide(g, v, m), grads, nu, mu)
+
+    def averages(self, b: Any, grads: Params, state: RmspropState) -> tuple[Params, Params]:
+        nu = map_grads(lambda g, v: like(1 - b, v) * abs_sq(g) + like(b, v) * v, grads, state.nu)
+        mu = map_grads(lambda g, m: like(1 - b, g) * g + like(b, m) * m, grads, state.mu) if self.centered else None
+        return nu, mu
+
+    def averages_dot(self, grads: Params, state: RmspropState) -> tuple[Params, Params]:
+        c = 1 - self.decay
+        nu_dot = map_grads(lambda g, v: c * (abs_sq(g) - v), grads, state.nu)
+        return nu_dot, map_grads(lambda g, m: c * (g - m), grads, state.mu) if self.centered else None
+
+
+def _form(learning_rate, decay, eps, eps_in_sqrt, centered, momentum, nesterov, bias_correction, dt, **_):
+    inside, outside = (eps, 0.0) if eps_in_sqrt else (0.0, eps)
+    second = SecondMoment(refine(decay, dt), bias_correction, inside, outside, centered=centered)
+    if momentum is None:
+        return LinearForm("GD", per_update(learning_rate, dt, dt), 0.0, second)
+    rate = per_update(learning_rate, dt, dt * dt)
+    return LinearForm("nesterov" if nesterov else "heavy ball", rate, refine(momentum, dt), second)
+
+
+@factory(
+    training_rate=1e-3,
+    edge={"learning_rate": 1e-3, "bias_correction": True},
+    form=_form,
+    rows=(
+        (
+            "rmsprop(a)",
+            "v⁺ = b v + (1−b) g²; θ⁺ = θ − a g/√(v⁺ + ε)",
+            "v' = (1−b)(g² − v); θ' = −a g/√(v + ε)",
+            "½ from v = 0; 1 warm",
+        ),
+    ),
+)
 def rmsprop(
     learning_rate: Number | Schedule,
     decay: Number = 0.9,
@@ -59,6 +95,11 @@ def rmsprop(
     dt: Number = 1.0,
 ) -> Method:
     """Make RMSProp, as `optax.rmsprop`, with its flow.
+
+        transition   v+ = b v + (1-b) |g|^2,   u = -a g / sqrt(v+ + eps)   (or sqrt(v+) + eps; minus |m+|^2 if centered)
+                     theta+ = theta + u;   with momentum c:   r+ = c r + u,   theta+ = theta + r+
+        refined      b, c -> 1 - (1-b) dt, 1 - (1-c) dt;   r+ = (1 - (1-c) dt) r + dt u,   theta+ = theta + dt r+
+        flow         v' = (1-b)(|g|^2 - v),   theta' = u;   with momentum:   r' = u - (1-c) r,   theta' = r
 
     Args:
         learning_rate: a > 0, or a schedule step -> a.
@@ -89,75 +130,42 @@ def rmsprop(
     check.nonnegative("eps", eps)
     check.nonnegative("initial_scale", initial_scale)
     c: Any = momentum
+    root = _Root(decay, eps, eps_in_sqrt, centered)
 
     def init(params: Params) -> RmspropState:
-        check.differentiable("params", params)
-        nu = jax.tree.map(lambda p: jnp.full_like(p.real, initial_scale), params)
+        nu = full_like(params, initial_scale)
         mu = zeros_like(params) if centered else None
         return RmspropState(jnp.zeros([], jnp.int32), nu, mu, None if momentum is None else zeros_like(params))
 
-    def scaled(g: jax.Array, v: jax.Array, m: jax.Array | None) -> jax.Array:
-        v = v if m is None else v - abs_sq(m)
-        e = like(eps, v)
-        return g * jax.lax.rsqrt(v + e) if eps_in_sqrt else g / (jnp.sqrt(v) + e)
-
     def update(grads: Params, state: RmspropState, params: Params = None, **extra: Any) -> tuple[Params, RmspropState]:
         a, b, count = at(learning_rate, clock(state.count, dt)), refine(decay, dt), tick(state.count)
+        nu, mu = root.averages(b, grads, state)
         correction = 1 - b**count if bias_correction else 1.0
-        nu = map_grads(lambda g, v: like(1 - b, v) * abs_sq(g) + like(b, v) * v, grads, state.nu)
-        mu = map_grads(lambda g, m: like(1 - b, g) * g + like(b, m) * m, grads, state.mu) if centered else None
-        hats = [None if h is None else map_grads(lambda x: x / like(correction, x), h) for h in (nu, mu)]
-        step = _each(lambda g, v, m: like(-a, g) * scaled(g, v, m), grads, *hats)
+        nu_hat, mu_hat = (None if h is None else map_grads(lambda x: x / like(correction, x), h) for h in (nu, mu))
+        step = root.step(a, grads, nu_hat, mu_hat)
+        after = RmspropState(count, cast_like(nu, state.nu), cast_like(mu, state.mu) if centered else None, None)
         if momentum is None:
-            return map_grads(lambda u: like(dt, u) * u, step), RmspropState(
-                count, cast_like(nu, state.nu), cast_like(mu, state.mu), None
-            )
+            return map_grads(lambda u: like(dt, u) * u, step), after
 
         def decayed_sum(u, r):
             return like(dt, u) * u + like(refine(c, dt), r) * r
 
         trace = map_grads(decayed_sum, step, state.trace)
-        moved = map_grads(decayed_sum, step, trace) if nesterov else trace
-        after = RmspropState(count, cast_like(nu, state.nu), cast_like(mu, state.mu), cast_like(trace, state.trace))
-        return map_grads(lambda r: like(dt, r) * r, moved), after
+        moved_along = map_grads(decayed_sum, step, trace) if nesterov else trace
+        updates = map_grads(lambda r: like(dt, r) * r, moved_along)
+        return updates, after._replace(trace=cast_like(trace, state.trace))
 
     def flow(grads: Params, state: RmspropState, params: Params = None) -> tuple[Params, RmspropState]:
         t, a = state.count, at(learning_rate, state.count)
-
-        def corrected(moment, limit):
-            return debiased(moment, limit, decay, t) if bias_correction else moment
-
-        def step(g, v, m):
-            m = None if m is None else corrected(m, g)
-            return -a * scaled(g, corrected(v, abs_sq(g)), m)
-
-        u = _each(step, grads, state.nu, state.mu)
-        nu_dot = map_grads(lambda g, v: (1 - decay) * (abs_sq(g) - v), grads, state.nu)
-        mu_dot = map_grads(lambda g, m: (1 - decay) * (g - m), grads, state.mu) if centered else None
+        nu, mu = state.nu, state.mu
+        if bias_correction:
+            nu = map_grads(lambda g, v: debiased(v, abs_sq(g), decay, t), grads, nu)
+            mu = map_grads(lambda g, m: debiased(m, g, decay, t), grads, mu) if centered else None
+        u = root.step(a, grads, nu, mu)
+        state_dot = RmspropState(jnp.ones_like(t), *root.averages_dot(grads, state), None)
         if momentum is None:
-            return u, RmspropState(jnp.ones_like(t), nu_dot, mu_dot, None)
+            return u, state_dot
         trace_dot = map_grads(lambda u, r: u - (1 - c) * r, u, state.trace)
-        return state.trace, RmspropState(jnp.ones_like(t), nu_dot, mu_dot, trace_dot)
+        return state.trace, state_dot._replace(trace=trace_dot)
 
-    return Method(
-        init,
-        update,
-        flow,
-        dt,
-        "rmsprop",
-        learning_rate=learning_rate,
-        decay=decay,
-        eps=eps,
-        eps_in_sqrt=eps_in_sqrt,
-        momentum=momentum,
-        nesterov=nesterov,
-        centered=centered,
-        bias_correction=bias_correction,
-    )
-
-
-def _each(function: Any, grads: Params, nu: Params, mu: Params) -> Params:
-    """Map `function(g, v, m)`, with m = None where there is no mean."""
-    if mu is None:
-        return map_grads(lambda g, v: function(g, v, None), grads, nu)
-    return map_grads(function, grads, nu, mu)
+    return Method(init, update, flow, dt)

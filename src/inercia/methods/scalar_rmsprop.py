@@ -1,9 +1,5 @@
 """Scalar RMSProp: one step size for all parameters, the norm of the gradient over its running mean square.
 
-    transition   v+ = b v + (1-b) |g|^2,   theta+ = theta - a g / (sqrt(v+) + eps)      |g| over all parameters
-    refined      b -> 1 - (1-b) dt,   a -> a dt
-    flow         v' = (1-b)(|g|^2 - v),   theta' = -a g / (sqrt(v) + eps)
-
 The direction is the gradient's; only its length adapts, to about a per update. It is the simplest method that moves its
 own edge of stability, 2 sqrt(v)/a, and is studied for that. From v = 0 its flow begins with a layer, as RMSProp's does.
 
@@ -16,8 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from inercia.core import check
-from inercia.core.method import Method, Number, Params, Schedule, abs_sq, at, clock, like, refine, tick
+from inercia.core.linear_form import LinearForm, SecondMoment, per_update
+from inercia.core.method import Method, Number, Params, Schedule, factory
+from inercia.core.transition import abs_sq, at, clock, like, refine, tick
 from inercia.core.tree import map_grads
+
+__all__ = ["ScalarRmspropState", "scalar_rmsprop"]
 
 
 class ScalarRmspropState(NamedTuple):
@@ -27,6 +27,24 @@ class ScalarRmspropState(NamedTuple):
     nu: jax.Array  # scalar, mean of the gradient's squared norm
 
 
+def _form(learning_rate, decay, eps, dt, **_):
+    second = SecondMoment(refine(decay, dt), False, 0.0, eps, scalar=True)
+    return LinearForm("GD", per_update(learning_rate, dt, dt), 0.0, second)
+
+
+@factory(
+    training_rate=0.02,
+    edge={"learning_rate": 0.03},
+    form=_form,
+    rows=(
+        (
+            "scalar_rmsprop(a)",
+            r"v⁺ = b v + (1−b) \|g\|²; θ⁺ = θ − a g/(√v⁺ + ε), one v for all",
+            r"v' = (1−b)(\|g\|² − v); θ' = −a g/(√v + ε)",
+            "½ from v = 0; 1 warm",
+        ),
+    ),
+)
 def scalar_rmsprop(
     learning_rate: Number | Schedule,
     decay: Number = 0.99,
@@ -36,6 +54,10 @@ def scalar_rmsprop(
     dt: Number = 1.0,
 ) -> Method:
     """Make scalar RMSProp, with its flow.
+
+        transition   v+ = b v + (1-b) |g|^2,   theta+ = theta - a g / (sqrt(v+) + eps)      |g| over all parameters
+        refined      b -> 1 - (1-b) dt,   a -> a dt
+        flow         v' = (1-b)(|g|^2 - v),   theta' = -a g / (sqrt(v) + eps)
 
     Args:
         learning_rate: a > 0, about the length of a step, or a schedule step -> a.
@@ -85,4 +107,4 @@ def scalar_rmsprop(
         theta_dot = step(grads, at(learning_rate, state.count), state.nu)
         return theta_dot, ScalarRmspropState(jnp.ones_like(state.count), nu_dot)
 
-    return Method(init, update, flow, dt, "scalar_rmsprop", learning_rate=learning_rate, decay=decay, eps=eps)
+    return Method(init, update, flow, dt)

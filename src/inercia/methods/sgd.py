@@ -1,14 +1,7 @@
 """Gradient descent on whatever gradient it is given: the full one (GD) or a batch's (SGD); with heavy-ball memory.
 
-    plain        transition   theta+ = theta - a g
-                 flow         theta' = -a g
-    momentum b   transition   v+ = b v + g,   theta+ = theta - a v+             (sum form)
-                 refined      v+ = (1 - (1-b) dt) v + dt g,   a -> a dt
-                 flow         v' = g - (1-b) v,   theta' = -a v
-    nesterov     the step uses b v+ + g in place of v+; the flow is the heavy ball's, because the extra term
-                 -(1-b) dt v + dt g vanishes with dt.
-
-The sum form with rate a is the averaged (EMA) form of `inercia.momentum` with rate a / (1-b).
+Nesterov's step uses b v+ + g in place of v+; its flow is the heavy ball's, because the extra term -(1-b) dt v + dt g
+vanishes with dt. The sum form with rate a is the averaged (EMA) form of `inercia.momentum` with rate a / (1-b).
 
 Sources: Polyak 1964; Nesterov 1983; Sutskever et al. 2013. Names, order and defaults are those of `optax.sgd`.
 """
@@ -19,8 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from inercia.core import check
-from inercia.core.method import Method, Number, Params, Schedule, at, cast_like, clock, like, refine, tick, zeros_like
+from inercia.core.linear_form import LinearForm, per_update
+from inercia.core.method import Method, Number, Params, Schedule, factory
+from inercia.core.transition import at, cast_like, clock, like, refine, tick, zeros_like
 from inercia.core.tree import map_grads
+
+__all__ = ["SgdState", "sgd"]
 
 
 class SgdState(NamedTuple):
@@ -30,6 +27,23 @@ class SgdState(NamedTuple):
     trace: Params  # decayed sum of gradients, like params; None without momentum
 
 
+def _form(learning_rate, momentum, nesterov, dt, **_):
+    if momentum is None:
+        return LinearForm("GD", per_update(learning_rate, dt, dt))
+    # dt enters twice: v+ = b v + dt g, theta+ = theta - a dt v+.
+    rate = per_update(learning_rate, dt, dt * dt)
+    return LinearForm("nesterov" if nesterov else "heavy ball", rate, refine(momentum, dt))
+
+
+@factory(
+    training_rate=0.1,
+    edge={"learning_rate": 0.8},
+    form=_form,
+    rows=(
+        ("sgd(a)", "θ⁺ = θ − a g", "θ' = −a g", "1"),
+        ("sgd(a, momentum=b)", "v⁺ = b v + g; θ⁺ = θ − a v⁺", "v' = g − (1−b) v; θ' = −a v", "1"),
+    ),
+)
 def sgd(
     learning_rate: Number | Schedule,
     momentum: Number | None = None,
@@ -39,6 +53,12 @@ def sgd(
     dt: Number = 1.0,
 ) -> Method:
     """Make (stochastic) gradient descent, as `optax.sgd`, with its flow.
+
+        plain        transition   theta+ = theta - a g
+                     flow         theta' = -a g
+        momentum b   transition   v+ = b v + g,   theta+ = theta - a v+             (sum form)
+                     refined      v+ = (1 - (1-b) dt) v + dt g,   a -> a dt
+                     flow         v' = g - (1-b) v,   theta' = -a v
 
     Args:
         learning_rate: a > 0, or a schedule step -> a.
@@ -93,4 +113,4 @@ def sgd(
         trace_dot = map_grads(lambda g, v: g - (1 - decay) * v, grads, state.trace)
         return theta_dot, SgdState(jnp.ones_like(state.count), trace_dot)
 
-    return Method(init, update, flow, dt, "sgd", learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
+    return Method(init, update, flow, dt)

@@ -1,0 +1,84 @@
+"""What the methods' transitions and flows are written with: clocks, decays, and arithmetic that keeps dtypes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from inercia.core import check
+from inercia.core.method import Number, Params, Schedule
+from inercia.core.tree import map_grads
+
+#: Updates counted apart from the rest, so that the time of a late update is rounded once.
+_SPAN = 4096
+
+
+def tick(count: jax.Array) -> jax.Array:
+    """Return count + 1, staying at the largest integer."""
+    return jnp.asarray(optax.safe_increment(count))
+
+
+def at(value: Number | Schedule, time: Any) -> Any:
+    """Read a hyperparameter at `time`: schedules are called, numbers are returned."""
+    return value(time) if callable(value) else value
+
+
+def clock(count: jax.Array, dt: Number) -> Any:
+    """Return the time of update number `count`; for dt = 1 the integer itself, as schedules expect.
+
+    Example:
+        >>> float(clock(jnp.int32(2**24 + 1), 0.5)) - 2.0**23
+        0.5
+    """
+    if isinstance(dt, (int, float)) and dt == 1:
+        return count
+    # A count beyond 2^24 is no float32; its two parts are.
+    return count // _SPAN * (_SPAN * dt) + count % _SPAN * dt
+
+
+def refine(decay: Number, dt: Number) -> Any:
+    """Return the decay 1 - (1-b) dt of a method refined by dt; for dt = 1 it is b, to the last bit in [1/2, 1)."""
+    return 1 - (1 - decay) * dt
+
+
+def debiased(moment: jax.Array, limit: jax.Array, decay: Number, t: Any) -> jax.Array:
+    """Return moment / (1 - e^{-(1-b) t}), an average corrected for its start at zero; at t = 0 its `limit`."""
+    started = jnp.where(t > 0, t, 1.0)  # keeps 0/0 out of both branches
+    return jnp.where(t > 0, moment / -jnp.expm1(-(1 - decay) * started), limit)
+
+
+def like(value: Any, leaf: jax.Array) -> jax.Array:
+    """Cast a hyperparameter to the real dtype of `leaf`, so that it never promotes the params or the state."""
+    return jnp.asarray(value, dtype=jnp.finfo(leaf.dtype).dtype)
+
+
+def abs_sq(g: jax.Array) -> jax.Array:
+    """Return |g|^2, real."""
+    return (g.conj() * g).real
+
+
+def cast_like(new: Params, old: Params) -> Params:
+    """Return the leaves of `new` in the dtypes of `old`, so that a state keeps its own."""
+    return map_grads(lambda x, y: x.astype(y.dtype), new, old)
+
+
+def decay_weights(updates: Params, params: Params, a: Any, w: Any, mask: Any) -> Params:
+    """Return updates - a w params, where the mask (a tree of bools, a prefix of one, or params -> tree) is true."""
+    if params is None:
+        raise ValueError("weight decay needs the params: call update(grads, state, params).")
+    mask = True if mask is None else mask(params) if callable(mask) else mask
+    keep = jax.tree.map(lambda m, p: jax.tree.map(lambda _: m, p), mask, params)
+    return map_grads(lambda u, p, m: u - like(a, u) * (like(w, u) * p) if m else u, updates, params, keep)
+
+
+def zeros_like(params: Params, dtype: Any = None) -> Params:
+    """Return zeros shaped like params, after checking that params can be differentiated."""
+    check.differentiable("params", params)
+    return optax.tree.zeros_like(params, dtype=dtype)
+
+
+def full_like(params: Params, value: Number) -> Params:
+    """Return real arrays of one value shaped like params, after checking that params can be differentiated."""
+    check.differentiable("params", params)
+    return jax.tree.map(lambda p: jnp.full_like(p.real, value), params)
