@@ -15,7 +15,6 @@ Every method that is one of these says so at its factory; `stability`, `modified
 `central` go by that alone, and by no method's name.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from inercia.core.method import Method, Number, Schedule
@@ -24,7 +23,7 @@ from inercia.core.method import Method, Number, Schedule
 class SecondMoment(NamedTuple):
     """How a method divides by the root of its second moment."""
 
-    decay: Number | None  # b2 per update; None for a sum, which has none
+    decay: Any  # b2 per update; None for a sum, which has none
     corrected: bool  # whether nu is divided by 1 - b2^n
     inside: Number  # eps added inside the root
     outside: Number  # eps added outside
@@ -36,8 +35,8 @@ class LinearForm(NamedTuple):
     """A method's recursion per update, refinement by dt included."""
 
     kind: str  # "GD", "semi-implicit", "explicit", "heavy ball" or "nesterov"
-    learning_rate: Number | Callable[[Any], Any]  # a; for a schedule, count of updates -> a
-    beta: Number | Schedule = 0.0  # b; where it is a schedule, the schedule
+    learning_rate: Any  # a; for a schedule, count of updates -> a
+    beta: Any = 0.0  # b; where it is a schedule, the schedule
     second_moment: SecondMoment | None = None
 
     @property
@@ -49,7 +48,7 @@ class LinearForm(NamedTuple):
     @property
     def averaged_rate(self) -> Any:
         """The rate of the averaged form: a, or a / (1-b) where the memory is a sum."""
-        return self.learning_rate / (1 - self.beta) if self.kind in ("heavy ball", "nesterov") else self.learning_rate  # pyright: ignore[reportOperatorIssue]
+        return self.learning_rate / (1 - self.beta) if self.kind in ("heavy ball", "nesterov") else self.learning_rate
 
 
 def per_update(value: Number | Schedule, dt: Number, factor: Number = 1.0) -> Any:

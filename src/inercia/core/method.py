@@ -234,7 +234,7 @@ def factory(
             arguments = dict(bound.arguments)
             key = key_of(arguments)
             call = _Call(made, arguments, None if key is None else (made, key))  # pyright: ignore[reportArgumentType]
-            return Method._joined(*method, method._rest._replace(call=call))
+            return Method._joined(method.init, method.update, method._rest._replace(call=call))
 
         for name, value in (("training_rate", training_rate), ("edge", edge), ("form", form), ("rows", rows)):
             setattr(made, name, value)

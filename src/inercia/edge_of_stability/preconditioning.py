@@ -58,7 +58,7 @@ def rule(method: Any) -> Rule:
     bound = float(THRESHOLDS[form.kind](form.beta)) / ((1 - form.beta) if summed else 1)
 
     def rate(n):  # of the last update
-        a = form.learning_rate
+        a: Any = form.learning_rate
         return (a(jnp.maximum(n - 1, 0)) if callable(a) else a) / ((1 - form.beta) if summed else 1)
 
     if second is None:

@@ -20,4 +20,4 @@ from inercia.methods.lion import *
 METHODS: dict[str, Factory] = {name: value for name, value in globals().items() if hasattr(value, "training_rate")}
 
 __all__ = ["METHODS"]
-__all__ += [name for name, value in globals().items() if getattr(value, "__module__", "").startswith(__package__)]
+__all__ += [name for name, value in globals().items() if getattr(value, "__module__", "").startswith(str(__package__))]
