@@ -59,7 +59,8 @@ def rule(method: Any) -> Rule:
 
     def rate(n):  # of the last update
         a: Any = form.learning_rate
-        return (a(jnp.maximum(n - 1, 0)) if callable(a) else a) / ((1 - form.beta) if summed else 1)
+        now: Any = a(jnp.maximum(n - 1, 0)) if callable(a) else a
+        return now / ((1 - form.beta) if summed else 1)
 
     if second is None:
         return Rule(bound, None, lambda _, n: 1 / rate(n))
