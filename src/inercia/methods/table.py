@@ -11,6 +11,7 @@ from inercia.methods.nesterov import *
 from inercia.methods.rmsprop import *
 from inercia.methods.scalar_rmsprop import *
 from inercia.methods.adagrad import *
+from inercia.methods.adadelta import *
 from inercia.methods.adam import *
 from inercia.methods.adamw import *
 from inercia.methods.nadam import *
