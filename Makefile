@@ -2,12 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test figures bench faults peers lint types doctest format clean
+.PHONY: demo test test-all figures bench faults peers lint types doctest format clean
 
 demo: .venv/runtime
 	$(BIN)/inercia demo
 
+# The tests that take at most a few seconds each.
 test: .venv/dev
+	$(BIN)/pytest -m 'not slow'
+
+# All of them, as .ci/run does.
+test-all: .venv/dev
 	$(BIN)/pytest
 
 figures: .venv/runtime

@@ -34,7 +34,19 @@ def test_the_spanish_example_runs(capsys):
     assert float(capsys.readouterr().out.split("exactitud ")[1].split("\n")[0]) > 0.95
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.es.md", "analysis/README.md", "docs/conventions.md"])
+def test_the_page_on_own_methods_runs(capsys):
+    text = (ROOT / "docs" / "own_method.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    exec(compile(code, "own_method.md", "exec"), {"__name__": "page"})
+    out = capsys.readouterr().out
+    assert "order 1: the gap shrinks as dt^1.00" in out
+    assert "largest stable curvature 60.0" in out  # (2 + 2 * 0.8) / (1 - 0.8) / 0.3
+    assert "of 18.0" in out
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(p.relative_to(ROOT).as_posix() for p in (*ROOT.glob("*.md"), *ROOT.glob("*/*.md")))]
+)
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", (ROOT / page).read_text(encoding="utf-8"))
     for link in map("".join, links):

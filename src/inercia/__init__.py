@@ -7,7 +7,7 @@ from inercia.comparison.convergence_order import Order, order
 from inercia.comparison.edge_run import Edge, edge
 from inercia.comparison.gap_and_energy import Gap, energy, gap
 from inercia.core.check import InerciaWarning
-from inercia.core.method import Family, Method
+from inercia.core.method import Factory, Family, Method, factory
 from inercia.core.path import Path, Solve
 from inercia.edge_of_stability.central_flow import CentralState, central
 from inercia.edge_of_stability.hessian import (
@@ -52,6 +52,7 @@ __all__ = [
     "Diffusion",
     "Edge",
     "Equation",
+    "Factory",
     "Family",
     "FileError",
     "Gap",
@@ -88,6 +89,7 @@ __all__ = [
     "energy",
     "exact_flow",
     "exact_iterates",
+    "factory",
     "gap",
     "growth",
     "hvp",
