@@ -19,7 +19,7 @@ import tyro
 
 from timing import table
 
-PARTS = ("training", "many", "streaming", "update", "flows", "central", "startup", "scaling")
+PARTS = ("training", "convolutions", "many", "streaming", "update", "flows", "central", "startup", "scaling")
 MODULES = {"scikit-learn": "sklearn"}
 HEAD = ["goal", "asked", "measured (range)", "met"]
 PEERS = ("jax", "optax", "flax", "equinox", "torch", "scikit-learn", "numpy", "scipy", "diffrax", "torchdiffeq")
@@ -27,7 +27,8 @@ PEERS = ("jax", "optax", "flax", "equinox", "torch", "scikit-learn", "numpy", "s
 
 def main(
     parts: tuple[
-        Literal["training", "many", "streaming", "update", "flows", "central", "startup", "scaling"], ...
+        Literal["training", "convolutions", "many", "streaming", "update", "flows", "central", "startup", "scaling"],
+        ...,
     ] = PARTS,
     fast: bool = False,
     out: Path = Path(__file__).parent / "RESULTS.md",

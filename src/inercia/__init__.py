@@ -7,6 +7,7 @@ from inercia.comparison.convergence_order import Order, order
 from inercia.comparison.edge_run import Edge, edge
 from inercia.comparison.gap_and_energy import Gap, energy, gap
 from inercia.core.check import InerciaWarning
+from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Factory, Family, Method, factory
 from inercia.core.path import Path, Solve
 from inercia.edge_of_stability.central_flow import CentralState, central
@@ -89,6 +90,7 @@ __all__ = [
     "energy",
     "exact_flow",
     "exact_iterates",
+    "fast_convolutions",
     "factory",
     "gap",
     "growth",

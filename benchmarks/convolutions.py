@@ -1,0 +1,128 @@
+"""Convolutions in compiled loops: 100 Adam steps of a small CNN, and four eigenvalues of one of 6,050 parameters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+import inercia as ia
+from timing import Goal, Section, interleaved, ratio, table
+
+RATE, STEPS, K = 1e-3, 100, 4
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def network(kernels, seed=0):
+    """Return a start and params, x -> logits: strided convolutions with tanh, a mean over space and a matrix."""
+    *convolutions, last = (
+        0.2 * jax.random.normal(key, shape)
+        for key, shape in zip(jax.random.split(jax.random.key(seed), len(kernels)), kernels, strict=True)
+    )
+
+    def apply(params, x):
+        for kernel in params["kernels"]:
+            x = jnp.tanh(lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=LAYOUT))
+        return x.mean((1, 2)) @ params["last"]
+
+    return {"kernels": list(convolutions), "last": last}, apply
+
+
+def data(rows, seed=1):
+    """Return images of noise, 16 x 16 x 3, and labels."""
+    of_x, of_y = jax.random.split(jax.random.key(seed))
+    return jax.random.normal(of_x, (rows, 16, 16, 3)), jax.random.randint(of_y, (rows,), 0, 10)
+
+
+def run(fast: bool) -> Section:
+    """Time the steps, and the eigenvalues against scipy's from one compiled product."""
+    rounds = 3 if fast else 7
+    text, goals = _steps(rounds)
+    more, others = _eigenvalues(rounds)
+    return Section("Convolutions in compiled loops", text + "\n" + more, goals + others)
+
+
+def _steps(rounds):
+    start, apply = network([(3, 3, 3, 16), (3, 3, 16, 16), (16, 10)])
+    batch, opt, method = data(128), optax.adam(RATE), ia.adam(RATE)
+
+    def loss(params, batch):
+        return optax.softmax_cross_entropy_with_integer_labels(apply(params, batch[0]), batch[1]).mean()
+
+    def step(carry, batch):
+        params, state = carry
+        updates, state = opt.update(jax.grad(loss)(params, batch), state, params)
+        return optax.apply_updates(params, updates), state
+
+    def scanned(step):
+        @jax.jit
+        def run(params, batch):
+            return lax.scan(lambda c, _: (step(c, batch), None), (params, opt.init(params)), length=STEPS)[0]
+
+        return lambda: run(start, batch)[0]
+
+    one = jax.jit(step)
+
+    def loop():
+        carry = start, opt.init(start)
+        for _ in range(STEPS):
+            carry = one(carry, batch)
+        return carry[0]
+
+    def train():
+        return ia.train(method, loss, start, batch, epochs=STEPS, sampler="full", key=0).params
+
+    calls = {
+        "inercia": train,
+        "optax in a scan, fast_convolutions": scanned(ia.fast_convolutions(step)),
+        "optax in a loop": loop,
+        "optax in a scan": scanned(step),
+    }
+    seconds, results = interleaved(calls, rounds)
+    flat = {name: np.asarray(ravel_pytree(params)[0]) for name, params in results.items()}
+    rows = [
+        [
+            name,
+            f"{np.median(each) / STEPS * 1e3:.2f}",
+            ratio(seconds, name, "inercia")[1],
+            f"{np.abs(flat[name] - flat['optax in a scan']).max():.0e}",
+        ]
+        for name, each in seconds.items()
+    ]
+    head = ["", "ms per step", "times ours (range)", "from optax in a scan"]
+    text = f"{STEPS} steps of Adam, two layers, 128 images of 16 x 16 x 3:\n\n" + table(head, rows)
+    scan, shown = ratio(seconds, "optax in a scan", "inercia")
+    looped, beside = ratio(seconds, "optax in a loop", "inercia")
+    return text, [
+        Goal("CNN: against optax in a scan", "≥ 10×", shown, scan >= 10),
+        Goal("CNN: against optax in a loop", "≥ 1×", beside, looped >= 1),
+    ]
+
+
+def _eigenvalues(rounds):
+    start, apply = network([(3, 3, 3, 20), (3, 3, 20, 29), (29, 10)], seed=2)
+    x, y = data(64, seed=3)
+    with jax.enable_x64(True):
+        images, theta = x.astype(float), jax.tree.map(lambda leaf: leaf.astype(float), start)
+        z, rebuild = ravel_pytree(theta)
+
+        def loss(params):
+            return optax.softmax_cross_entropy_with_integer_labels(apply(params, images), y).mean()
+
+        product = jax.jit(lambda v: jax.jvp(jax.grad(lambda z: loss(rebuild(z))), (z,), (v,))[1])
+
+    def scipy():
+        with jax.enable_x64(True):
+            operator = LinearOperator((z.size, z.size), matvec=lambda v: np.asarray(product(v)), dtype=np.float64)
+            return eigsh(operator, K, which="LA", tol=1e-6, v0=np.ones(z.size))[0][::-1]
+
+    calls = {"inercia": lambda: ia.curvature(loss, theta, K).values, "scipy": scipy}
+    seconds, results = interleaved(calls, min(rounds, 3))
+    apart = float(np.abs(results["inercia"] - results["scipy"]).max() / results["scipy"][0])
+    rows = [[name, f"{np.median(each):.2f}"] for name, each in seconds.items()]
+    text = f"The {K} largest eigenvalues of a CNN's Hessian, {z.size:,} parameters, 64 images, float64:\n\n"
+    text += table(["", "seconds"], rows) + f"\nThey are {apart:.0e} apart.\n"
+    speed, shown = ratio(seconds, "inercia", "scipy")
+    return text, [Goal("CNN: curvature(k=4) against eigsh over one product", "≤ 1.2×", shown, speed <= 1.2)]

@@ -1,0 +1,89 @@
+"""A loss that closes over float32 images is computed as with float64 images."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import inercia as ia
+from inercia.core.precision import in_float64
+
+IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(5, 1, 6, 6)), jnp.float32)
+NET = eqx.nn.Conv2d(1, 2, 3, stride=2, key=jax.random.key(0))
+PARAMS, STATIC = eqx.partition(NET, eqx.is_array)
+
+
+def loss_on(images):
+    def loss(params):
+        out = jax.nn.softplus(jax.vmap(eqx.combine(params, STATIC))(images))
+        return 0.1 * jnp.mean((jax.nn.relu(out - 0.3) - 0.7) ** 2)
+
+    return loss
+
+
+SINGLE = loss_on(IMAGES)
+with jax.enable_x64(True):
+    DOUBLE = loss_on(IMAGES.astype(float))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda loss: ia.iterate(ia.momentum(0.5), loss, PARAMS, 5).flat(),
+        lambda loss: ia.integrate(ia.sgd(0.5), loss, PARAMS, [0.0, 3.0]).flat(),
+        lambda loss: ia.curvature(loss, PARAMS, 3).values,
+    ],
+    ids=["iterate", "integrate", "curvature"],
+)
+def test_images_in_float32_and_in_float64(run):
+    single, double = run(SINGLE), run(DOUBLE)
+    np.testing.assert_allclose(single, double, rtol=1e-12, atol=1e-13)
+
+
+@jax.custom_vjp
+def cubed(x):
+    return x**3
+
+
+cubed.defvjp(lambda x: (x**3, x), lambda x, c: (5 * x * c,))  # wrong on purpose, to be told from x**3's own
+
+
+def everything(images):
+    """Return a loss with loops, branches, remat, own derivatives, random numbers and conversions."""
+
+    def loss(w):
+        h = lax.conv(images, w, (2, 2), "SAME")
+        h = jax.nn.relu(h) + cubed(h) + jax.checkpoint(jnp.tanh)(h)
+        h = h + jax.random.uniform(jax.random.key(0), h.shape, jnp.float32)
+        h, _ = lax.scan(lambda c, _: (jnp.sin(c) * 0.3, c), h, length=2)
+        h = lax.cond(h[0, 0, 0, 0] > 0, lambda h: h * 2.0, lambda h: h, h)
+        h = lax.fori_loop(0, 2, lambda _, h: h + jnp.arange(3, dtype=h.dtype)[:, None], h)
+        return jnp.mean(h**2)
+
+    return loss
+
+
+def test_every_kind_of_operation():
+    with jax.enable_x64(True):
+        w = jnp.asarray(np.random.default_rng(1).normal(size=(2, 1, 3, 3)))
+        single, double = in_float64(everything(IMAGES), w), everything(IMAGES.astype(float))
+        for mine, other in zip(jax.value_and_grad(single)(w), jax.value_and_grad(double)(w), strict=True):
+            assert mine.dtype == np.float64
+            np.testing.assert_allclose(mine, other, rtol=1e-12, atol=1e-14)
+
+
+def test_losses_that_can_be_traced_stay():
+    with jax.enable_x64(True):
+        loss = everything(IMAGES)
+        w = jnp.ones((2, 1, 3, 3))
+        assert in_float64(DOUBLE, jax.tree.map(lambda leaf: leaf.astype(float), PARAMS)) is DOUBLE
+        assert in_float64(loss, w) is in_float64(loss, w)  # or it would be compiled again
+
+
+def test_a_loss_that_is_wrong_says_so():
+    with jax.enable_x64(True), pytest.raises(TypeError, match="same dtypes, got int32"):
+        in_float64(
+            lambda w: lax.conv(jnp.ones((1, 1, 3, 3), jnp.int32), w, (1, 1), "SAME").sum(), jnp.ones((1, 1, 2, 2))
+        )
