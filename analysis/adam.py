@@ -148,8 +148,8 @@ def bound(out: Path) -> None:
             return state, updates
 
         # A long past: the corrections are over before the histories begin.
-        begun = method.init(jnp.zeros(3))._replace(count=jnp.int32(100_000))
-        reached = abs(np.asarray(jax.jit(lambda s, g: jax.lax.scan(step, s, g)[1][-1])(begun, g)))
+        late = method.init(jnp.zeros(3))._replace(count=jnp.int32(100_000))
+        reached = abs(np.asarray(jax.jit(lambda s, g: jax.lax.scan(step, s, g)[1][-1])(late, g)))
     kingma, sharp = (1 - B1) / np.sqrt(1 - B2), (1 - B1) / np.sqrt((1 - B2) * (1 - B1**2 / B2))
     for name, value in zip(histories, reached, strict=True):
         print(f"last step, gradients {name}: {value:.3f} a  (Kingma and Ba {kingma:.3f}, Cauchy-Schwarz {sharp:.3f})")

@@ -44,7 +44,7 @@ def adam(theta, m, v, k, a, b1, b2, eps):
 
 DERIVATIONS = {
     gradient_descent: (
-        r"Down the steepest way: $\theta' = -a\,g,\;\; g = \nabla f(\theta)$, so that $f' = -a\,|g|^2 \leq 0$",
+        r"Steepest descent: $\theta' = -a\,g,\;\; g = \nabla f(\theta)$, so that $f' = -a\,|g|^2 \leq 0$",
         r"One unit of time by Euler: $\theta(t+1) \approx \theta(t) + \theta'(t)$",
         r"$\theta_{k+1} = \theta_k - a\,g_k$",
     ),

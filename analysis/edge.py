@@ -50,7 +50,7 @@ def told(name: str, run: ia.Edge, fast: bool) -> None:
     sharp = run.sharpness[late].mean() / run.bound
     gone = "given up" if np.isnan(far[-1]) else f"{far[-1]:.1%}"
     print(
-        f"{name:<22} edge at {run.reached:>4g}; sharpness {sharp:.3f} of its bound {run.bound:.3g}; share of the way "
+        f"{name:<22} edge at {run.reached:>4g}; sharpness {sharp:.3f} of its bound {run.bound:.3g}; over the displacement "
         f"to the central flow {np.median(near):.1%}, at most {near.max():.1%}, to the stable flow {gone} at the end; "
         f"mean loss predicted to {np.median(predicted):.1%}"
     )
@@ -78,12 +78,12 @@ def methods(out: Path, seed: int, fast: bool) -> None:
 
     def draw(axes):
         for ax, (name, run) in zip(np.ravel(axes), runs.items(), strict=False):
-            way = np.maximum(run.displacement, 1e-3 * run.displacement.max())
+            scale = np.maximum(run.displacement, 1e-3 * run.displacement.max())
             for values, label, style, colour in (
                 (run.to_stable, "stable flow", "--", plot.COLOURS[1]),
                 (run.to_central, "central flow", "-.", plot.COLOURS[2]),
             ):
-                ax.semilogy(run.times[50:-25], (values / way)[50:-25], style, color=colour, label=label)
+                ax.semilogy(run.times[50:-25], (values / scale)[50:-25], style, color=colour, label=label)
             ax.axvline(run.reached, color="0.8", lw=0.8, zorder=0)
             ax.set(title=name, xlabel="updates", ylim=(3e-3, 2))
         np.ravel(axes)[0].set(ylabel="distance / displacement")

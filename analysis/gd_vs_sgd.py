@@ -1,6 +1,6 @@
 """Full batch against batches: what one gradient evaluation buys, and how noise leaves a poor minimum.
 
-    cost       training loss on the digits against passes over the data and against seconds, for the whole batch and
+    cost       training loss on the digits against passes over the data and against seconds, for the full batch and
                for smaller ones, each with the best learning rate of one grid
     escape     a 2-D loss with a poor and a good minimum, f = mean_j f_j: over hundreds of seeds, gradient descent
                never leaves the poor one, SGD does, the more often the larger its learning rate
@@ -25,7 +25,7 @@ TARGET = 0.1  # training loss
 
 
 def cost(out: Path, seed: int, fast: bool) -> None:
-    """Train with whole and small batches and compare by passes and by seconds."""
+    """Train with full and small batches and compare by passes and by seconds."""
     data, _ = ia.digits()
     rows, network = len(data.x), ia.mlp([64, 32, 10])
     loss, params = ia.risk(network, "cross-entropy"), network.init(jax.random.key(seed))
@@ -125,7 +125,7 @@ def escape(out: Path, seed: int, fast: bool) -> None:
 
 
 def main(out: Path = Path("figures"), seed: int = 0, fast: bool = False) -> None:
-    """Compare the whole batch with batches.
+    """Compare the full batch with small ones.
 
     Args:
         out: Folder for the figures.

@@ -82,7 +82,7 @@ NAMES = ("forward differences", "central differences", "jax.grad", "backprop by 
 
 
 def cost(out: Path, seed: int, fast: bool) -> None:
-    """Time a whole gradient, in forward passes, against the number of parameters, and check it."""
+    """Time a full gradient, in forward passes, against the number of parameters, and check it."""
     widths = [[8, 1, 1], [64, 8, 10], [64, 64, 10], [64, 256, 10], [64, 1400, 10]][: 3 if fast else None]
     counts, ratios = [], {name: [] for name in NAMES}
     for layers in widths:

@@ -65,7 +65,7 @@ def width(out: Path, seed: int, fast: bool) -> None:
             jacobian = jax.jit(jax.jacfwd(residual))
             best = np.inf
             for key in keys:
-                spread = 2.0 + n * jax.random.uniform(key)  # kinks of all the scales that the function has
+                spread = 2.0 + n * jax.random.uniform(key)  # corners at all the scales that the function has
                 start = spread * jax.random.normal(key, theta.shape)
                 fit = least_squares(residual, start, jacobian, method="trf", max_nfev=300)
                 best = min(best, float(jnp.sqrt(np.mean(fit.fun**2))))

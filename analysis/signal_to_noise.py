@@ -6,7 +6,7 @@ For independent gradients of mean mu and deviation s, with r = mu / s, late in a
 
 Under pure noise (r = 0) the variance is (1-b1)/(1+b1), 0.053 at b1 = 0.9, and not the 1 that "divided by its standard
 deviation" suggests: m averages over some (1+b1)/(1-b1) gradients, sqrt(v) is the size of a single one. Pure noise thus
-moves a parameter by less than a quarter of a learning rate, a clear signal by a whole one. Both formulas take v at its
+moves a parameter by less than a quarter of a learning rate, a clear signal by a full one. Both formulas take v at its
 mean, which b2 near 1 makes true.
 
 Run alone: `python analysis/signal_to_noise.py --help`.

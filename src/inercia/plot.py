@@ -46,7 +46,7 @@ def paths(ax: Axes, loss: Callable, lines: Mapping[str, Path], *, margin: float 
         ax: where to draw.
         loss: params -> scalar.
         lines: label -> path, with two parameters each.
-        margin: room around the paths, as a share of their extent.
+        margin: room around the paths, relative to their extent.
 
     Returns:
         The contour set, then one line per path.
@@ -147,7 +147,7 @@ def edge(axes: Sequence[Axes], run: Edge) -> list[Artist]:
     sharp.axhline(run.bound, color="0.5", lw=0.8, ls=":")
     sharp.text(t[-1], run.bound * 1.02, f"bound {run.bound:.4g}", ha="right", va="bottom", fontsize=8, color="0.4")
     sharp.set(xlabel="updates", ylabel=r"largest eigenvalue of $P^{-1}H$", ylim=(0, 2.2 * run.bound))
-    draw(apart, run.displacement, blue, "the iterates' way from the start")
+    draw(apart, run.displacement, blue, "displacement of the iterates")
     draw(apart, run.to_stable, orange, "to the stable flow", ls="--")
     draw(apart, run.to_central, green, "to the central flow", ls="-.")
     apart.set(xlabel="updates", ylabel="distance")

@@ -47,7 +47,7 @@ BAD = {
     "integer params": (lambda: ia.sgd(0.1).init({"w": jnp.arange(3)}), r"params\['w'\] is int32: cast it first"),
     "integer params, iterate": (lambda: ia.iterate(ia.sgd(0.1), loss, jnp.arange(3), 1), "params is int"),
     "width zero": (lambda: ia.mlp([2, 0, 1]), r"widths\[1\] must be at least 1, but it is 0"),
-    "epochs fraction": (lambda: check.integer("epochs", 1.5), "epochs must be a whole number, but it is 1.5"),
+    "epochs fraction": (lambda: check.integer("epochs", 1.5), "epochs must be an integer, but it is 1.5"),
     "one width": (lambda: ia.mlp([2]), "at least inputs and outputs"),
     "activation": (lambda: ia.mlp([2, 3, 1], "tahn"), "did you mean 'tanh'"),
     "activations": (lambda: ia.mlp([2, 3, 1], ["tanh", "relu"]), "one function per hidden layer, 1 here"),

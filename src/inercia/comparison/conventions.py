@@ -8,7 +8,7 @@
     explicit    theta -= a m (old),   m+ as ema          0              the lecture; `momentum(scheme="explicit")`
 
 `ema`, `sum` and `dampened` make the same iterates from equal memories, with rates as 1 : (1-b) : (1-b)/(1-d); the
-memories are v = m / (1-b) and v = m (1-d) / (1-b). torch's dampening leaves the first gradient whole, so that from a
+memories are v = m / (1-b) and v = m (1-d) / (1-b). torch's dampening leaves the first gradient as it is, so that from a
 fresh start its first step is 1/(1-d) times that of the rule. `debiased` and `explicit` differ from `ema` by a transient
 and by one step's delay: they are other methods, and no rate makes them equal.
 

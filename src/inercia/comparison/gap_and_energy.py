@@ -19,7 +19,7 @@ class Gap(NamedTuple):
 
     times: np.ndarray  # (n,), in iterations
     distance: np.ndarray  # (n,), Euclidean over all params
-    relative: np.ndarray  # (n,), distance over the way that the flow is from its start; 0 at the start
+    relative: np.ndarray  # (n,), distance over the displacement of the flow; 0 at the start
     loss: np.ndarray  # (n,), loss of the iterates minus loss of the flow
 
 

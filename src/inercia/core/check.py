@@ -1,6 +1,6 @@
 """One sentence at the call: the rules that arguments must keep.
 
-Every function states the rule, the value given and, where there is one, the cure. Values that are not known
+Every function states the rule, the value given and, where there is one, the cure. Values that are not concrete
 yet (tracers under `jit`, `vmap` or `grad`) and schedules pass: a rule about numbers can only judge numbers.
 """
 
@@ -57,11 +57,11 @@ def refinable(name: str, decay: Any, dt: Any) -> None:
 
 
 def integer(name: str, value: Any, minimum: int = 1) -> int:
-    """Return `value` as an int, or raise unless it is a whole number of at least `minimum`."""
+    """Return `value` as an int, or raise unless it is an integer of at least `minimum`."""
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be a whole number, but it is {value!r} of type {type(value).__name__}.") from None
+        raise TypeError(f"{name} must be an integer, but it is {value!r} of type {type(value).__name__}.") from None
     if number < minimum:
         raise ValueError(f"{name} must be at least {minimum}, but it is {number}.")
     return number
@@ -118,7 +118,7 @@ def finite(name: str, array: Any) -> None:
     if not is_concrete(array) or not jnp.issubdtype(dtype, jnp.inexact):
         return
     if isinstance(array, jax.Array):
-        with jax.ensure_compile_time_eval():  # under a trace too: the array's numbers are known
+        with jax.ensure_compile_time_eval():  # under a trace too: the array is concrete
             if bool(jnp.isfinite(array).all()):
                 return  # judged where the array lives
     if not all_finite(np.asarray(array)):

@@ -27,7 +27,7 @@ class SecondMoment(NamedTuple):
     corrected: bool  # whether nu is divided by 1 - b2^n
     inside: Number  # eps added inside the root
     outside: Number  # eps added outside
-    scalar: bool = False  # whether nu is one number, of the whole gradient
+    scalar: bool = False  # whether nu is one number, of all of the gradient
     centered: bool = False  # whether |m|^2 is taken from nu
 
 

@@ -57,8 +57,8 @@ class Path:
 
     def __getitem__(self, index: Any) -> "Path":
         """Return the entries `index` (a number, slice or index array) of every array."""
-        whole = (self.times, self.params, self.state, self.loss, self.observed)
-        times, params, state, loss, observed = tree.row(whole, index)
+        everything = (self.times, self.params, self.state, self.loss, self.observed)
+        times, params, state, loss, observed = tree.row(everything, index)
         return Path(np.asarray(times), params, state, np.asarray(loss), self.diverged, self.solve, observed)
 
     def flat(self) -> np.ndarray:

@@ -11,7 +11,7 @@ For slowly varying gradients every method here is  theta' = -P^{-1} g  with a di
     Adam                        P = (sqrt(nu-hat) + eps)/a               (2+2 b1)/(1-b1)
 
 where lambda is the largest eigenvalue of the preconditioned Hessian, H u = lambda P u. In the scalar RMSProp nu is one
-number, the mean square of the whole gradient. nu+ = b2 nu + (1-b2) g^2; nu-hat divides it by 1 - b2^n.
+number, the mean square of all of the gradient. nu+ = b2 nu + (1-b2) g^2; nu-hat divides it by 1 - b2^n.
 
 The bounds are those of `threshold`, in closed form; sources there and in `stability`.
 """
@@ -82,7 +82,7 @@ def preconditioner(method: Any, state: State, params: Params) -> Params:
         params: what P is for.
 
     Raises:
-        ValueError: a method whose preconditioner is not known.
+        ValueError: a method that has no preconditioner here.
 
     Example:
         >>> import inercia

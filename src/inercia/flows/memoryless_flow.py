@@ -77,8 +77,8 @@ class _LimitFlow:
                 updates, state = update(g, state, params)
                 return state, updates
 
-            begun = self.transformation.init(params) if state is None else state
-            _, u = jax.lax.scan(step, begun, length=self.memory)
+            initial = self.transformation.init(params) if state is None else state
+            _, u = jax.lax.scan(step, initial, length=self.memory)
             return jax.tree.map(lambda p, u: p + (u - u[-1]).sum(axis=0), params, u), ()
 
 

@@ -62,7 +62,7 @@ def diffuse(
 
     Raises:
         ImportError: diffrax is missing (the extra `diffrax`).
-        ValueError: another method, schedules, an order that is not known, times off the grid, batches of unequal
+        ValueError: another method, schedules, another order, times off the grid, batches of unequal
             number.
 
     Example:
