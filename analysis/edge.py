@@ -50,7 +50,7 @@ def told(name: str, run: ia.Edge, fast: bool) -> None:
     sharp = run.sharpness[late].mean() / run.bound
     gone = "given up" if np.isnan(far[-1]) else f"{far[-1]:.1%}"
     print(
-        f"{name:<22} edge at {run.reached:>4g}; sharpness {sharp:.3f} of its bound {run.bound:.3g}; over the displacement "
+        f"{name:<22} edge at {run.reached:>4g}; sharpness {sharp:.3f} of its bound {run.bound:.3g}; over displacement "
         f"to the central flow {np.median(near):.1%}, at most {near.max():.1%}, to the stable flow {gone} at the end; "
         f"mean loss predicted to {np.median(predicted):.1%}"
     )

@@ -52,7 +52,7 @@ def modified(method: Method, loss: Callable, regime: str = "refined", order: int
         live on the params alone, with state ().
 
     Raises:
-        ValueError: an unknown regime, or one that has no equation here for this method; hyperparameters that are schedules.
+        ValueError: an unknown regime, or one without an equation for this method; hyperparameters that are schedules.
 
     Example:
         >>> import inercia, jax.numpy as jnp
