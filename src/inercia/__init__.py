@@ -30,6 +30,7 @@ from inercia.flows.iteration import iterate
 from inercia.flows.memoryless_flow import Equation, limit
 from inercia.flows.modified_equation import modified, modified_loss
 from inercia.flows.sde import Diffusion, diffuse
+from inercia.flows.sliding_modes import Sliding, sliding
 from inercia.flows.smoothness import nonsmooth_operations
 from inercia.methods import table as _table
 from inercia.methods.momentum import SCHEMES
@@ -70,6 +71,7 @@ __all__ = [
     "Risk",
     "Sampler",
     "Shards",
+    "Sliding",
     "Solve",
     "Spectrum",
     "Split",
@@ -111,6 +113,7 @@ __all__ = [
     "sampler",
     "shards",
     "sharpness",
+    "sliding",
     "split",
     "stability",
     "standardise",
