@@ -87,6 +87,9 @@ MADE = {
     "monitor": lambda: optax.monitor({"norm": lambda updates, **_: optax.global_norm(updates)}),
     "snapshot": lambda: optax.snapshot("norm", lambda updates, **_: optax.global_norm(updates)),
     "selective_transform": lambda: optax.selective_transform(SGD, freeze_mask=each(False)),
+    "scale_by_muon": lambda: optax.contrib.scale_by_muon(
+        weight_dimension_numbers=each(optax.contrib.MuonDimensionNumbers())
+    ),
     "sam": lambda: optax.contrib.sam(SGD, SGD, opaque_mode=True),
 }
 #: Callables without an annotation, or with another, that are no factories of plain transformations.

@@ -135,8 +135,8 @@ def _settled(method: Any, params: Params, state: State, dtype: np.dtype) -> Stat
         after = _probe.eval_shape(method, dtype, params, given)
         if jax.tree.structure(after) != jax.tree.structure(given):
             raise TypeError(
-                "the update must give back a state of the form that it was given, "
-                f"{jax.tree.structure(given)}, but it returns {jax.tree.structure(after)}."
+                "the update must give back a state of the form that init gave, but it adds or drops entries: let init "
+                "make every entry."
             )
         after = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), after)
         if jax.tree.leaves(after) == jax.tree.leaves(given):
