@@ -31,6 +31,7 @@ from inercia.flows.iteration import iterate
 from inercia.flows.memoryless_flow import Equation, limit
 from inercia.flows.modified_equation import modified, modified_loss
 from inercia.flows.sde import Diffusion, diffuse
+from inercia.flows.sliding_modes import Sliding, sliding
 from inercia.flows.smoothness import nonsmooth_operations
 from inercia.methods import table as _table
 from inercia.methods.momentum import SCHEMES
@@ -71,6 +72,7 @@ __all__ = [
     "Risk",
     "Sampler",
     "Shards",
+    "Sliding",
     "Solve",
     "Spectrum",
     "Split",
@@ -113,6 +115,7 @@ __all__ = [
     "sampler",
     "shards",
     "sharpness",
+    "sliding",
     "split",
     "stability",
     "standardise",

@@ -1,6 +1,7 @@
 """Gap and energy by hand and by theory."""
 
 import numpy as np
+import pytest
 
 import inercia as ia
 from inercia.problems.toy_losses import PROBLEMS
@@ -40,3 +41,9 @@ def test_energy_can_grow_along_the_explicit_iterates():
     explicit, implicit = along("explicit"), along("semi-implicit")
     assert np.diff(explicit).max() > 0
     assert explicit[-1] > 1.5 * implicit[-1]
+
+
+def test_energy_is_of_constant_hyperparameters():
+    path = ia.exact_iterates([[1.0]], [1.0], 2, 0.5)
+    with pytest.raises(TypeError, match="energy needs a number for beta, because E falls for constant a and b only"):
+        ia.energy(path, 0.5, lambda t: 0.9)

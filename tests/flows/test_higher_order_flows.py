@@ -82,14 +82,13 @@ def test_any_optax_transformation_has_a_flow():
     ("transformation", "why"),
     [
         (optax.lion(0.1), "sign"),
-        (optax.chain(optax.clip(1.0), optax.sgd(0.1)), "max, min"),
-        (optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)), "a branch on the gradient's size"),
+        (optax.rprop(0.1), "a branch on the gradient's size, sign"),
         (ia.sign_sgd(0.1), "sign"),
     ],
 )
 def test_jumps_are_refused_with_the_reason(transformation, why):
     for flow in (ia.interpolated(transformation, wells), ia.limit(transformation, wells).flow):
-        with pytest.raises(ValueError, match=f"must be smooth in the gradient to have a flow, but it uses {why}"):
+        with pytest.raises(ValueError, match=rf"must be continuous in the gradient .* but it jumps \({why}\)"):
             ia.integrate(flow, wells, START, [0.0, 1.0], state=transformation.init(START))
 
 

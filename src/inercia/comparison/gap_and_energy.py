@@ -64,7 +64,7 @@ def energy(path: Path, learning_rate: Any, beta: Any = 0.9) -> np.ndarray:
         (n,) float64, in squared parameter units per squared iteration; along the flow it never grows.
 
     Raises:
-        TypeError: a path without m.
+        TypeError: a path without m, or schedules: E falls along the flow for constant a and b only.
 
     Example:
         >>> import inercia, jax.numpy as jnp
@@ -73,6 +73,12 @@ def energy(path: Path, learning_rate: Any, beta: Any = 0.9) -> np.ndarray:
         >>> bool((jnp.diff(inercia.energy(flow, 0.5, 0.75)) < 0).all())
         True
     """
+    for name, value in (("learning_rate", learning_rate), ("beta", beta)):
+        if callable(value):
+            raise TypeError(
+                f"energy needs a number for {name}, because E falls for constant a and b only, but it is a schedule: "
+                "give the value of a stretch on which it is constant, and the path of that stretch."
+            )
     check.positive("learning_rate", learning_rate)
     check.in_unit_interval("beta", beta)
     if not hasattr(path.state, "m"):

@@ -29,6 +29,9 @@ class Solve(NamedTuple):
 class Path:
     """Parameters, optimizer state and loss along time; leading axis = time; NumPy, float64.
 
+    In the state, counters, flags and moments that the method keeps in another precision have that dtype, and keys of
+    random numbers are given as their numbers.
+
     Attributes:
         times: shape (n,), in iterations.
         params: tree of arrays, each (n, ...).
@@ -56,10 +59,13 @@ class Path:
         return len(self.times)
 
     def __getitem__(self, index: Any) -> "Path":
-        """Return the entries `index` (a number, slice or index array) of every array."""
-        everything = (self.times, self.params, self.state, self.loss, self.observed)
-        times, params, state, loss, observed = tree.row(everything, index)
-        return Path(np.asarray(times), params, state, np.asarray(loss), self.diverged, self.solve, observed)
+        """Return the entries `index` (a number, slice or index array) of every array; `diverged` is of those times."""
+        arrays = (self.times, self.params, self.state, self.loss, self.observed)
+        times, params, state, loss, observed = tree.row(arrays, index)
+        times = np.asarray(times)
+        after = times[times >= self.diverged] if self.diverged is not None else np.zeros(0)
+        diverged = float(after.min()) if after.size else None
+        return Path(times, params, state, np.asarray(loss), diverged, self.solve, observed)
 
     def flat(self) -> np.ndarray:
         """Return the parameters as one array (n, P); complex ones as real and imaginary columns."""
@@ -76,8 +82,9 @@ class Path:
         return named
 
     def save_npz(self, file: str | FilePath) -> None:
-        """Write `columns()` as a compressed NPZ file."""
-        np.savez_compressed(file, **self.columns())  # pyright: ignore[reportArgumentType]
+        """Write `columns()` as a compressed NPZ file; bfloat16, which NumPy's files do not have, as float32."""
+        columns = {n: a.astype(np.float32) if a.dtype.kind == "V" else a for n, a in self.columns().items()}
+        np.savez_compressed(file, **columns)  # pyright: ignore[reportArgumentType]
 
     def save_csv(self, file: str | FilePath) -> None:
         """Write one row per time: times, loss, then every parameter, named like `params[0].w[3,1]`."""

@@ -39,8 +39,13 @@ def at_least_float(tree: Any) -> Any:
 
 
 def to_numpy(tree: Any) -> Any:
-    """Return `tree` with NumPy leaves."""
-    return jax.tree.map(np.asarray, tree)
+    """Return `tree` with NumPy leaves; of a key of random numbers, its numbers."""
+
+    def numbers(leaf):
+        key = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if key else leaf)
+
+    return jax.tree.map(numbers, tree)
 
 
 def row(tree: Any, index: Any) -> Any:

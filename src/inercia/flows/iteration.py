@@ -2,7 +2,8 @@
 
     theta_{k+1}, s_{k+1} = theta_k + update(grad loss(theta_k), s_k, theta_k)
 
-One compiled scan in float64; works for every method and every optax transformation.
+One compiled loop, for every method and every optax transformation: params, and the moments that follow them, in
+float64; what else a state holds (counters, flags, keys, moments kept in bfloat16) in the dtype that its update gives.
 """
 
 from collections.abc import Callable
@@ -16,11 +17,13 @@ import optax
 
 from inercia.core import check, tree
 from inercia.core.method import Params, State
+from inercia.core.optimizer_state import advance, start_state, updates_made
+from inercia.core.partial_loss import separated
 from inercia.core.path import Path
 
 
 class Observer(NamedTuple):
-    """What `iterate` may watch, where a function of params and state alone would begin anew at every point."""
+    """What `iterate` may watch, where it needs a memory from point to point."""
 
     init: Callable[[Params, State], Any]  # before the run -> memory, a tree of arrays
     observe: Callable[[Params, State, Any], tuple[Any, Any]]  # traced, at every point -> (seen, memory)
@@ -35,27 +38,33 @@ def iterate(
     *,
     every: int = 1,
     state: State | None = None,
+    start: float | None = None,
     observe: dict[str, Any] | None = None,
 ) -> Path:
     """Iterate a method and record where it went.
 
     Args:
-        method: an inercia method or any optax transformation.
-        loss: params -> scalar.
+        method: an inercia method or any optax transformation, also one that asks for the loss or its value.
+        loss: params -> scalar. It is compiled together with the arrays that it captures: a later change of those is not
+            seen. Data that change are given by `functools.partial(loss, batch=batch)`, whose arrays are arguments
+            of the program: neither stale nor a reason to compile again. They are read in float64 too.
         params: where to start; computed in float64 (complex128) whatever its precision.
         steps: number of updates.
         every: updates between recorded points; must divide steps.
-        state: the method's state to start from; by default `method.init(params)`.
+        state: the method's state to start from, of a path, a flow or a training; by default `method.init(params)`.
+        start: time of the first point, in iterations. By default 0 for a fresh state; for a given one the updates that
+            its counters show, times dt, and 0 again where it has none (plain momentum, MultiSteps).
         observe: name -> function (params, state) -> array, or an `Observer` such as `sharpness` makes; traced and
             computed inside the compiled run at every recorded point; found in `path.observed`.
 
     Returns:
-        Path: 1 + steps / every points, the start included, at times k dt in iterations (dt = 1 for a method
-        that has none). A run that diverges is returned whole, with `diverged` set.
+        Path: 1 + steps / every points, the start included, dt apart per update (dt = 1 for a method that has none). A
+        run that diverges is returned in full, with `diverged` set. Random keys in the state are given as numbers.
 
     Raises:
-        ValueError: steps or every below 1, every not dividing steps, a loss that is not one real number.
-        TypeError: integer params.
+        ValueError: steps or every below 1, every not dividing steps, a loss that is not one real number, a state of
+            another method, counters in it that disagree.
+        TypeError: integer params; a call under `jit`, `vmap` or `grad`.
 
     Example:
         >>> import inercia, jax.numpy as jnp
@@ -65,18 +74,22 @@ def iterate(
     """
     steps, every = check.recorded(steps, every)
     check.differentiable("params", params)
+    _refuse_tracers(params, state, start)
     with jax.enable_x64(True):
         theta = tree.float64(params)
-        check.loss_of(loss, theta)
-        start = tree.float64(method.init(theta) if state is None else state)
+        program, data = separated(loss)
+        data = tree.float64(data)
+        bound = program.bind(data)
+        check.loss_of(bound, theta)
+        begin = start_state(method, theta, state, jax.jit(bound).eval_shape(theta).dtype)
         watched = {name: _observer(watcher) for name, watcher in (observe or {}).items()}
-        memory = {name: watcher.init(theta, start) for name, watcher in watched.items()}
-        recorded = _scan(method, loss, theta, start, steps // every, every, tuple(watched.items()), memory)
+        memory = {name: watcher.init(theta, begin) for name, watcher in watched.items()}
+        recorded = _run(method, program, data, theta, begin, steps // every, every, tuple(watched.items()), memory)
+        _refuse_tracers(recorded)
         theta, moments, losses, seen = tree.to_numpy(recorded)
-    # The clock goes on from the state's own counter, so that a continued run continues the time.
-    counted = [leaf for leaf in jax.tree.leaves(start) if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim == 0]
-    first = int(counted[0]) if counted else 0
-    times = (first + every * np.arange(1 + steps // every)) * float(getattr(method, "dt", 1.0))
+        made = updates_made(method, params, begin) if start is None and state is not None else None
+    dt = float(getattr(method, "dt", 1.0))
+    times = (start or 0.0) + dt * ((made or 0) + every * np.arange(1 + steps // every))
     diverged = diverged_at(times, theta, moments, losses)
     sound = times if diverged is None else times[times < diverged]  # what was seen after a divergence says nothing
     observed = {
@@ -84,6 +97,14 @@ def iterate(
         for name, part in seen.items()
     }
     return Path(times, theta, moments, losses, diverged, observed=observed)
+
+
+def _refuse_tracers(*values: Any) -> None:
+    if not check.is_concrete(*values):
+        raise TypeError(
+            "iterate cannot be traced by jit, vmap or grad, because it checks its input and returns NumPy arrays: call "
+            "it with numbers, once for each start, or write the loop with method.update and jax.lax.scan."
+        )
 
 
 def _observer(watcher: Any) -> Observer:
@@ -100,18 +121,13 @@ def _padded(seen: Any, length: int) -> Any:
     return jax.tree.map(pad, seen)
 
 
-@partial(jax.jit, static_argnames=("method", "loss", "points", "every", "watched"))
-def _scan(method, loss, params, state, points, every, watched, memory):
-    gradient = jax.value_and_grad(loss)
-    update = optax.with_extra_args_support(method).update
+@partial(jax.jit, static_argnames=("method", "program", "points", "every", "watched"))
+def _run(method, program, data, params, state, points, every, watched, memory):
+    loss = program.bind(data)
 
     def step(carry):
-        params, state = carry
-        value, grads = gradient(params)
-        # Extra arguments serve the transformations that ask for them (line searches, Polyak steps).
-        grads = jax.tree.map(jnp.conj, grads)  # the direction of ascent of complex params
-        updates, state = update(grads, state, params, value=value, grad=grads, value_fn=loss)
-        return (optax.apply_updates(params, updates), state), value
+        params, state, value = advance(method, loss, *carry)
+        return (params, state), value
 
     def look(params, state, memory):
         both = {name: watcher.observe(params, state, memory[name]) for name, watcher in watched}
@@ -136,10 +152,16 @@ def _scan(method, loss, params, state, points, every, watched, memory):
     return write(path, points, (params, state, loss(params), look(params, state, memory)[0]))
 
 
-def diverged_at(times: np.ndarray, *trees: Any) -> float | None:
-    """Return the first time at which a leaf is not finite, or None; leading axis = time."""
+def diverged_at(times: np.ndarray, params: Any, state: Any, loss: Any) -> float | None:
+    """Return the first time at which params, state or loss are not finite, or None; leading axis = time.
+
+    Entries of the state that are not finite from the start, as the best loss so far of a line search, do not count.
+    """
     good = np.ones(len(times), bool)
-    for leaf in jax.tree.leaves(trees):
-        if np.issubdtype(leaf.dtype, np.inexact):
-            good &= np.isfinite(leaf.reshape(len(times), -1)).all(axis=1)
+    for leaf in jax.tree.leaves((params, loss)):
+        good &= np.isfinite(leaf.reshape(len(times), -1)).all(axis=1)
+    for leaf in jax.tree.leaves(state):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):  # NumPy's own does not count bfloat16
+            finite = np.isfinite(leaf.reshape(len(times), -1))
+            good &= (finite | ~finite[:1]).all(axis=1)
     return None if good.all() else float(times[np.argmin(good)])
