@@ -37,6 +37,8 @@ class Path:
         diverged: first recorded time at which loss, params or state were not finite; None when there is none.
         solve: the ODE solver's report; None for a path of iterates.
         observed: name -> (n, ...), what `iterate` was asked to observe.
+        events: for each event that `integrate` was given, the Path of the points at which it occurred.
+        dense: t -> (params, state), NumPy, between the times too; from `integrate` with dense=True, else None.
 
     Example:
         >>> path = Path(np.arange(2.0), {"w": np.zeros((2, 3))}, (), np.ones(2))
@@ -51,6 +53,8 @@ class Path:
     diverged: float | None = None
     solve: Solve | None = None
     observed: dict[str, Any] = field(default_factory=dict)
+    events: tuple["Path", ...] = ()
+    dense: Any = None
 
     def __len__(self) -> int:
         return len(self.times)
@@ -59,7 +63,8 @@ class Path:
         """Return the entries `index` (a number, slice or index array) of every array."""
         whole = (self.times, self.params, self.state, self.loss, self.observed)
         times, params, state, loss, observed = tree.row(whole, index)
-        return Path(np.asarray(times), params, state, np.asarray(loss), self.diverged, self.solve, observed)
+        kept = (self.diverged, self.solve, observed, self.events, self.dense)
+        return Path(np.asarray(times), params, state, np.asarray(loss), *kept)
 
     def flat(self) -> np.ndarray:
         """Return the parameters as one array (n, P); complex ones as real and imaginary columns."""
