@@ -39,7 +39,7 @@ MEMORY_BOUND = 4 * 2**30
 
 
 class IntegrationError(RuntimeError):
-    """The solver gave up before the last time; `path` holds the part that it reached."""
+    """The solver gave up before the last time; `path` holds the part that it reached, to its last accepted step."""
 
     def __init__(self, message: str, path: Path) -> None:
         super().__init__(message)
@@ -110,19 +110,19 @@ def integrate(
         check.positive(name, value)
     watched = _events(events)
     check.differentiable("params", params)
-    method = _with_flow(method, loss, state)
+    solved = _with_flow(method, loss, state)
     with jax.enable_x64(True):
         theta = tree.float64(params)
         check.loss_of(loss, theta)
-        start = method.init(theta) if state is None else state
-        mask = clocks(getattr(method, "transformation", method), theta, start)
+        start = _numbers(method.init(theta) if state is None else state)
+        mask = clocks(getattr(solved, "transformation", solved), theta, start)
         start = _continuous(start, mask, getattr(method, "dt", 1.0), times[0])
-        if hasattr(method, "check"):
-            method.check(theta, start)
-        field = Field((_key(method), loss, mask), theta, start)
+        if hasattr(solved, "check"):
+            solved.check(theta, start)
+        field = Field((_key(solved), loss, mask), theta, start)
         z0 = np.asarray(tree.ravel_real((theta, start))[0])
         _check_memory(solver, z0.size)
-        cut = pieces_of(field, method, float(times[0]), float(times[-1]), breakpoints)
+        cut = pieces_of(field, solved, float(times[0]), float(times[-1]), breakpoints)
         _check_start(field, times, z0)
         with progress_bar(progress, total=abs(times[-1] - times[0]), unit="it", desc=solver) as bar:
             plan = stepping.Plan(
@@ -255,15 +255,12 @@ class _Dense:
 
 def _path(field: Field, done: stepping.Run, dense: bool) -> Path:
     def of(times: Any, points: Any) -> tuple:
-        z = np.asarray(points).reshape(len(times), -1)
+        z = np.asarray(points).reshape(len(times), done.z.size)
         return np.asarray(times), *tree.to_numpy(field.path(z))
 
     times, params, state, losses = of(done.times, done.points)
-    events = tuple(
-        Path(*of([t for t, _ in hits], [z for _, z in hits] if hits else np.zeros((0, done.z.size))))
-        for hits in done.hits
-    )
-    report = Solve(", then ".join(done.solvers), done.nfev, done.njev, done.steps, done.reason)
+    events = tuple(Path(*of([t for t, _ in hits], [z for _, z in hits])) for hits in done.hits)
+    report = Solve(", then ".join(done.solvers), done.nfev, int(done.njev), done.steps, done.reason)
     polynomials = _Dense(field, done.ends, done.interpolants) if dense else None
     diverged = diverged_at(times, params, state, losses)
     return Path(times, params, state, losses, diverged, report, events=events, dense=polynomials)
@@ -272,8 +269,19 @@ def _path(field: Field, done: stepping.Run, dense: bool) -> Path:
 def _explanation(done: stepping.Run, end: float) -> str:
     where = f"{done.solvers[-1]} gave up at time {done.t:.6g} of {end:.6g} ({done.reason})"
     if done.stiff:
-        return f"{where}: use solver='auto' or 'Radau', a shorter time, or max_nfev=None to go on all the same."
+        implicit = "solver='auto' or 'Radau', " if done.z.size <= AUTO_UNKNOWNS else ""
+        return f"{where}: use {implicit}a shorter time, or max_nfev=None to go on all the same."
     return f"{where}: the flow may blow up or be stiff; try solver='Radau', a smaller learning rate or a shorter time."
+
+
+def _numbers(state: State) -> State:
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if jnp.issubdtype(getattr(leaf, "dtype", np.float64), jax.dtypes.prng_key):
+            raise TypeError(
+                f"a flow moves numbers, but state{jax.tree_util.keystr(keys)} is a key of random numbers: noise needs a "
+                "stochastic equation, such as `diffuse` solves."
+            )
+    return state
 
 
 def _continuous(state: State, mask: tuple[bool, ...], dt: Any, time: float) -> State:

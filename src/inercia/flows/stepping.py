@@ -21,6 +21,8 @@ from inercia.flows.pieces import Piece
 
 #: Accepted steps that are judged together, the share of them that stability must limit, and what counts as that.
 _WINDOW, _MOST_OF_THEM, _NEAR_BOUND = 50, 0.8, 0.7
+#: Growth of the steps over half a window, from which the present pace says nothing of the rest.
+_GROWTH = 1.2
 #: Steps in a row that advance the time by rounding only, after which the flow has a singularity there.
 _STALLED = 10
 #: Evaluations per unknown, and at least, that an explicit solver must have ahead of it to be worth an implicit one.
@@ -90,9 +92,17 @@ class Plan:
 
 
 def run(plan: Plan, z0: np.ndarray, pieces: Sequence[Piece]) -> Run:
-    """Solve piece after piece; a failure is reported in the result, with all that was computed before."""
+    """Solve piece after piece; a failure is reported in the result, which then ends at the last accepted point."""
     done = Run(plan.times[0], z0, [plan.times[0]], [z0], [[] for _ in plan.events], [plan.times[0]], [], [plan.solver])
-    gauges = [event(done.t, z0) for event in plan.events]
+    _solve(plan, done, pieces)
+    if done.failed and done.times[-1] != done.t:
+        done.times.append(done.t)
+        done.points.append(done.z)
+    return done
+
+
+def _solve(plan: Plan, done: Run, pieces: Sequence[Piece]) -> None:
+    gauges = [event(done.t, done.z) for event in plan.events]
     for piece in pieces:
         while done.t != piece.end:
             solver = plan.make(done.solvers[-1], piece, done.t, done.z)
@@ -102,15 +112,14 @@ def run(plan: Plan, z0: np.ndarray, pieces: Sequence[Piece]) -> Run:
             except Stiff as signal:
                 if plan.stiff is None or done.solvers[-1] == plan.stiff:
                     done.reason, done.failed, done.stiff = str(signal), True, True
-                    return done
+                    return
                 done.solvers.append(plan.stiff)
                 continue
             except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:  # a Jacobian that is not finite
                 done.reason, done.failed = str(error), True
-                return done
+                return
             if terminal or done.failed:
-                return done
-    return done
+                return
 
 
 def _through(plan: Plan, done: Run, solver: Any, gauges: list[float], before: tuple[int, int]) -> tuple[list, bool]:
@@ -118,7 +127,7 @@ def _through(plan: Plan, done: Run, solver: Any, gauges: list[float], before: tu
     stalled = 0
     while solver.status == "running":
         message = solver.step()
-        done.nfev, done.njev = before[0] + solver.nfev, before[1] + solver.njev
+        done.nfev, done.njev = before[0] + solver.nfev, before[1] + int(solver.njev)
         if solver.status == "failed":
             done.reason, done.failed = message, True
             break
@@ -134,7 +143,7 @@ def _through(plan: Plan, done: Run, solver: Any, gauges: list[float], before: tu
             stop = _record(plan.events, crossed, done.hits, polynomial, solver)
         gauges = values
         _output(plan.times, done, solver, polynomial, stop)
-        done.nfev, done.njev = before[0] + solver.nfev, before[1] + solver.njev
+        done.nfev, done.njev = before[0] + solver.nfev, before[1] + int(solver.njev)
         done.t, done.z, done.steps = (solver.t, solver.y, done.steps + 1) if stop is None else (*stop, done.steps + 1)
         plan.moved(done.t)
         if stop is not None:
@@ -195,19 +204,26 @@ def _record(events: Sequence[Any], crossed: list[int], hits: list, polynomial: A
 
 
 def _look_for_stiffness(plan: Plan, done: Run, solver: Any) -> None:
-    """Raise Stiff when most of the last steps were limited by stability and the rest would cost too much."""
+    """Raise Stiff when stability limits most of the last steps, they do not grow, and the rest would cost too much.
+
+    Steps that grow leave a layer behind them, as at the cold start of RMSProp: it costs little, and says nothing of the
+    rest. So does a short time, wherefore a hundredth of the allowed evaluations is spent first.
+    """
     bound = scipy_rk.EXPLICIT.get(done.solvers[-1])
     enough = plan.max_nfev if plan.stiff is None else max(_AT_LEAST, _PER_UNKNOWN * len(done.z))
     if bound is None or enough is None:
         return
     recent = done.recent
     recent.append((scipy_rk.stiffness(solver) > _NEAR_BOUND * bound, solver.t, done.nfev))
-    if len(recent) < _WINDOW or sum(limited for limited, _, _ in recent) < _MOST_OF_THEM * _WINDOW:
+    if len(recent) < _WINDOW or done.nfev < enough / 100:
         return
-    (_, t, nfev), now = recent[0], solver.t
-    foreseen = (done.nfev - nfev) * abs((plan.times[-1] - now) / (now - t))
+    limited, times, nfev = zip(*recent, strict=True)
+    early, late = abs(times[_WINDOW // 2] - times[0]), abs(times[-1] - times[_WINDOW // 2])
+    if sum(limited) < _MOST_OF_THEM * _WINDOW or late > _GROWTH * early:
+        return
+    foreseen = (nfev[-1] - nfev[0]) * abs(plan.times[-1] - times[-1]) / (early + late)
     if foreseen > enough:
         raise Stiff(
-            f"the flow is stiff: stability, not accuracy, keeps the steps near {abs(now - t) / (_WINDOW - 1):.2g}, so "
-            f"that the rest of the time would take about {foreseen:.2g} evaluations, more than {enough:,}"
+            f"the flow is stiff: stability, not accuracy, keeps the steps near {(early + late) / _WINDOW:.2g}, so that "
+            f"the rest of the time would take about {foreseen:.2g} evaluations, more than {enough:,}"
         )
