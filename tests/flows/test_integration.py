@@ -28,12 +28,12 @@ def stiff(x):
 
 
 def test_implicit_solvers_use_the_jacobian_and_win_on_stiffness():
-    times = [0.0, 20.0]
+    times = [0.0, 2.0]
     start = np.array([2.0, 0.0])
     explicit = ia.integrate(ia.sgd(0.5), stiff, start, times, solver="RK45", rtol=1e-6, atol=1e-9)
     implicit = ia.integrate(ia.sgd(0.5), stiff, start, times, solver="Radau", rtol=1e-6, atol=1e-9)
     assert implicit.solve.njev > 0
-    assert implicit.solve.steps < explicit.solve.steps / 20
+    assert implicit.solve.steps < explicit.solve.steps / 10
     np.testing.assert_allclose(implicit.params, explicit.params, atol=1e-5)
 
 
@@ -113,25 +113,25 @@ def test_gradient_is_the_only_cost():
 
 
 def very_stiff(x):
-    return 0.5 * (x[0] ** 2 + 1e6 * (x[1] - jnp.sin(x[0])) ** 2)
+    return ((x[0] + x[1]) ** 2 + 1e6 * (x[0] - x[1]) ** 2) / 4
 
 
 def test_an_explicit_solver_says_early_that_the_flow_is_stiff():
-    with pytest.raises(ia.IntegrationError, match=r"the flow is stiff.* 2\.9e\+07 evaluations.*use solver='auto'") as caught:
+    with pytest.raises(ia.IntegrationError, match=r"the flow is stiff.*e\+07 evaluations.*use solver='auto'") as caught:
         ia.integrate(ia.sgd(0.5), very_stiff, np.array([2.0, 0.0]), [0.0, 20.0])
     path = caught.value.path
     assert path.solve.nfev < 12_000
     assert path.times[-1] > 0.005  # as far as it came
-    assert abs(path.params[-1][1] - np.sin(2.0)) < 1e-3
+    np.testing.assert_allclose(path.params[-1], np.exp(-path.times[-1] / 2), rtol=1e-8)
 
 
 def test_auto_hands_over_to_an_implicit_solver():
-    times = [0.0, 10.0, 20.0]
-    auto = ia.integrate(ia.sgd(0.5), very_stiff, np.array([2.0, 0.0]), times, solver="auto", rtol=1e-6, atol=1e-9)
-    right = ia.integrate(ia.sgd(0.5), very_stiff, np.array([2.0, 0.0]), times, solver="Radau", rtol=1e-8, atol=1e-11)
-    assert auto.solve.solver == "DOP853, then Radau"
-    assert auto.solve.nfev < 5_000
-    np.testing.assert_allclose(auto.params, right.params, atol=1e-5)
+    flow = ia.integrate(ia.sgd(0.5), very_stiff, np.array([2.0, 0.0]), [0.0, 10.0, 20.0], solver="auto", dense=True)
+    assert flow.solve.solver == "DOP853, then Radau"
+    assert flow.solve.nfev < 5_000
+    np.testing.assert_allclose(flow.params[1:, 0], np.exp(-flow.times[1:] / 2), rtol=1e-7)
+    np.testing.assert_allclose(flow.params[1:, 1], np.exp(-flow.times[1:] / 2), rtol=1e-7)
+    np.testing.assert_allclose(flow.dense([0.5, 3.0])[0][:, 1], np.exp([-0.25, -1.5]), rtol=1e-6)
 
 
 def test_auto_stays_explicit_where_nothing_is_stiff():
@@ -186,11 +186,11 @@ def level(t, params, state):
 
 
 def scipy_oscillator(**options):
-    def rate(t, z):  # m' = (1-b)(x - m), x' = -a m with a = 1, b = .9
-        return [-z[1], 0.1 * (z[0] - z[1])]
+    def rate(t, z):  # x' = -a m, m' = (1-b)(x - m) with a = 1, b = .9; and the clock, an unknown too
+        return [-z[2], 1.0, 0.1 * (z[0] - z[2])]
 
     given = {"method": "DOP853", "rtol": 1e-9, "atol": 1e-12} | options
-    return solve_ivp(rate, (0, 60), [1.0, 0.0], **given)
+    return solve_ivp(rate, (0, 60), [1.0, 0.0, 0.0], **given)
 
 
 @pytest.mark.parametrize("direction", [0, 1, -1])
@@ -205,11 +205,11 @@ def test_events_are_those_of_scipy(direction):
         return z[0] - 0.25
 
     theirs.direction = direction
-    right = scipy_oscillator(events=[theirs, lambda t, z: z[1]])
+    right = scipy_oscillator(events=[theirs, lambda t, z: z[2]])
     for ours, times, points in zip(flow.events, right.t_events, right.y_events, strict=True):
         np.testing.assert_allclose(ours.times, times, atol=1e-7)
         np.testing.assert_allclose(ours.params[:, 0], points[:, 0], atol=1e-7)
-    assert len(flow.events[0]) > 2
+    assert len(flow.events[0]) >= 2 - abs(direction)
     assert len(flow) == 7
 
 
@@ -256,7 +256,8 @@ def test_events_across_a_jump_and_back_in_time():
 
     there = ia.integrate(ia.sgd(schedule), half, np.array([1.0]), [0.0, 1.0, 5.0], events=[event, level])
     assert there.events[0].times == pytest.approx([1.0], abs=1e-6)  # exactly at the jump, once
-    back = ia.integrate(ia.sgd(0.5), half, np.array([0.1]), [4.0, 0.0], state=ia.sgd(0.5).init(np.ones(1))._replace(count=np.int32(4)), events=event)
+    four = ia.sgd(0.5).init(np.ones(1))._replace(count=np.int32(4))
+    back = ia.integrate(ia.sgd(0.5), half, np.array([0.1]), [4.0, 0.0], state=four, events=event)
     assert back.events[0].times == pytest.approx([4 - 2 * (np.log(10) - 0.5)])
 
 
@@ -312,5 +313,5 @@ def test_evaluations_of_smooth_flows_are_those_of_scipy():
     flow = ia.integrate(ia.momentum(1.0), half, np.array([1.0]), [0.0, 60.0])
     right = scipy_oscillator()
     assert flow.solve.steps == len(right.t) - 1
-    # The state carries its clock, whose derivative is constant: one unknown more. The loss is not evaluated by scipy.
-    assert abs(flow.solve.nfev - right.nfev) <= 24
+    assert flow.solve.nfev == right.nfev
+    np.testing.assert_allclose(flow.params[-1], right.y[:1, -1], atol=1e-13)
