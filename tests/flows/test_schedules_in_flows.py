@@ -114,7 +114,9 @@ def test_a_bare_flow_is_read_and_can_be_told():
 
 def test_a_table_that_needs_an_integer_is_named():
     table = jnp.array([0.1, 0.2, 0.3])
-    with pytest.raises(ValueError, match=r"read at a float time, which learning_rate does not take \(TypeError\): index"):
+    with pytest.raises(
+        ValueError, match=r"read at a float time, which learning_rate does not take \(TypeError\): index"
+    ):
         ia.integrate(ia.sgd(lambda t: table[t]), half, jnp.array(1.0), [0.0, 2.0])
     staircase = ia.sgd(lambda t: table[jnp.asarray(t, int)])
     flow = ia.integrate(staircase, half, jnp.array(1.0), [0.0, 3.0])

@@ -197,7 +197,9 @@ def _check_start(field: Field, times: np.ndarray, z0: np.ndarray) -> None:
     if not np.isfinite(first).all():
         raise ValueError("the flow must be finite at the start, but it is not: check params, state and loss there.")
     if times[-1] < 0 <= times[0] and any(field.equation[2]):
-        warm, _ = tree.ravel_real((field.params, jax.tree.map(lambda x: x + 1, field.state)))  # not 0, whose average is 0
+        warm, _ = tree.ravel_real(
+            (field.params, jax.tree.map(lambda x: x + 1, field.state))
+        )  # not 0, whose average is 0
         one, two = (field.rate((t, t), warm) for t in (1.0, 2.0))
         if not np.array_equal(one, two):
             raise ValueError(

@@ -26,7 +26,7 @@ from inercia.flows.smoothness import require_smooth
 
 #: The differences Delta^n whose growth measures the convergence of the series.
 _DIFFERENCES = (4, 10)
-#: Delta^10 over Delta^1 of a leaf, from which its start is out of line with the next iterates.
+#: Delta^10 of a leaf over its largest first step, from which its start is out of line with the next iterates.
 _STALL = 0.5
 #: Highest order: Delta^n of float64 iterates carries 2^n roundings.
 _MOST = 16
@@ -197,10 +197,10 @@ def _special_start(leaves: list[tuple[str, np.ndarray]]) -> str | None:
     If z_0 is out of line by e, every Delta^n z_0 contains (-1)^n e, however smoothly the others follow one another.
     """
     for name, z in leaves:
-        first, last = np.diff(z, axis=0), np.diff(z, _DIFFERENCES[1], axis=0)
-        with np.errstate(all="ignore"):
-            stall = [np.linalg.norm(last[i]) / np.linalg.norm(first[i]) for i in (0, 1)]
-        if stall[0] > _STALL and stall[0] > 5 * stall[1]:
+        steps = [np.linalg.norm(d) for d in np.diff(z, axis=0)[: _DIFFERENCES[0]]]
+        here, later = (np.linalg.norm(d) for d in np.diff(z, _DIFFERENCES[1], axis=0)[:2])
+        # Against the step of the same iterate too: whatever decays as mu^k keeps that ratio.
+        if here > _STALL * max(steps) and here * steps[1] > 5 * later * steps[0]:
             return name
     return None
 

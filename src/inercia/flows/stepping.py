@@ -131,7 +131,7 @@ def _through(plan: Plan, done: Run, solver: Any, gauges: list[float], before: tu
         if solver.status == "failed":
             done.reason, done.failed = message, True
             break
-        polynomial = solver.dense_output() if plan.dense else None
+        polynomial: Any = solver.dense_output() if plan.dense else None
         if plan.dense:
             done.ends.append(solver.t)
             done.interpolants.append(polynomial)
