@@ -1,5 +1,7 @@
 """Where schedules change: found to the last bit, whatever the size of the change."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,7 @@ def test_every_change_is_found(name):
     with jax.enable_x64(True):
         cut = pieces(0.0, 99.0, changes(schedule, 0.0, 99.0))
     np.testing.assert_allclose([p.end for p in cut[:-1]], right, rtol=1e-13)
-    assert all(p.last < q.first <= p.end for p, q in zip(cut[:-1], cut[1:], strict=True))
+    assert all(p.last < q.first <= p.end for p, q in pairwise(cut))
 
 
 def test_each_side_is_read_at_its_own_value():

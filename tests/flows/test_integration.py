@@ -167,7 +167,7 @@ def test_backward_time():
     there = ia.integrate(method, wells, START, [0.0, 1.0, 3.0], rtol=1e-11)
     again = ia.integrate(method, wells, there.params[-1], [3.0, 1.0], state=there[-1].state, rtol=1e-11)
     np.testing.assert_allclose(again.params[-1], there.params[1], rtol=1e-6)
-    with pytest.raises(ValueError, match="times must not go below 0, where the clock .* the last is -1"):
+    with pytest.raises(ValueError, match=r"times must not go below 0, where the clock .* the last is -1"):
         ia.integrate(method, wells, START, [0.0, -1.0])
     with pytest.raises(ValueError, match=r"must increase or decrease, but times\[1\] = 1 is followed by 2"):
         ia.integrate(method, wells, START, [3.0, 1.0, 2.0, 0.0], state=there[-1].state)

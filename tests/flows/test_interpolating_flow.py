@@ -71,6 +71,16 @@ def test_what_has_no_interpolated_flow_is_said_in_a_sentence(method, error, why)
         ia.integrate(method, quartic, START, [0.0, 2.0])
 
 
+def test_a_schedule_that_jumps_is_doubted():
+    method = optax.sgd(optax.piecewise_constant_schedule(0.1, {20: 0.5}))
+    ia.integrate(optax.sgd(optax.exponential_decay(0.1, 50, 0.9)), bowl, START, [0.0, 3.0])  # smooth: no word
+    with pytest.warns(ia.InerciaWarning, match="looks 4 updates ahead, across the change of a schedule at time 20"):
+        flow = ia.integrate(method, bowl, START, [0.0, 16.0, 30.0])
+    iterates = ia.iterate(method, bowl, START, 30)
+    np.testing.assert_allclose(flow.params[1], iterates.params[16], atol=1e-5)
+    np.testing.assert_allclose(flow.params[2], iterates.params[30], atol=1e-2)
+
+
 def test_equal_flows_share_a_program():
     method = optax.sgd(0.1)
     first, second = ia.interpolated(method, bowl), ia.interpolated(method, bowl)

@@ -4,6 +4,8 @@ On f = x^2/2 gradient flow is x' = -a(t) x, so that x(t) = exp(-integral of a): 
 breakpoints from which the schedule was made.
 """
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,7 @@ def on_tree(params):
 
 def exact(schedule, breakpoints, end):
     bounds = [0.0, *[b for b in breakpoints if b < end], end]
-    parts = zip(bounds[:-1], bounds[1:], strict=True)
+    parts = pairwise(bounds)
     read = jax.jit(schedule)
     return np.exp(-sum(quad(lambda t: float(read(np.float64(t))), a, b, epsabs=1e-13)[0] for a, b in parts))
 

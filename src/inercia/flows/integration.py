@@ -23,6 +23,7 @@ from inercia.core.method import Method, NoFlow, Params, State
 from inercia.core.path import Path, Solve
 from inercia.core.progress import bar as progress_bar
 from inercia.flows import scipy_rk, stepping
+from inercia.flows.dense_output import Dense
 from inercia.flows.interpolating_flow import interpolated
 from inercia.flows.iteration import diverged_at
 from inercia.flows.pieces import Piece, pieces_of
@@ -235,27 +236,6 @@ class _Event:
         return self.field.event(self.event, t, z)
 
 
-class _Dense:
-    """The solution between the times: t -> (params, state)."""
-
-    def __init__(self, field: Field, ends: Sequence[float], polynomials: Sequence[Callable]) -> None:
-        self.field, self.ends, self.polynomials = field, np.asarray(ends), polynomials
-
-    def __call__(self, t: Any) -> tuple[Params, State]:
-        """Return params and state at the time, or along a vector of times."""
-        t = np.asarray(t, dtype=np.float64)
-        low, high = sorted((self.ends[0], self.ends[-1]))
-        if not np.all((t >= low) & (t <= high)):
-            raise ValueError(f"t must lie between {low:g} and {high:g}, where the flow was solved, but it is {t}.")
-        direction = 1 if self.ends[-1] >= self.ends[0] else -1
-        k = np.searchsorted(direction * self.ends, direction * t.ravel(), side="left") - 1
-        steps = np.clip(k, 0, len(self.polynomials) - 1)
-        z = np.stack([self.polynomials[i](time) for i, time in zip(steps, t.ravel(), strict=True)])
-        with jax.enable_x64(True):
-            params, state, _ = tree.to_numpy(self.field.path(z))
-        return tree.row((params, state), 0) if t.ndim == 0 else (params, state)
-
-
 def _path(field: Field, done: stepping.Run, dense: bool) -> Path:
     def of(times: Any, points: Any) -> tuple:
         z = np.asarray(points).reshape(len(times), done.z.size)
@@ -264,7 +244,7 @@ def _path(field: Field, done: stepping.Run, dense: bool) -> Path:
     times, params, state, losses = of(done.times, done.points)
     events = tuple(Path(*of([t for t, _ in hits], [z for _, z in hits])) for hits in done.hits)
     report = Solve(", then ".join(done.solvers), done.nfev, int(done.njev), done.steps, done.reason)
-    polynomials = _Dense(field, done.ends, done.interpolants) if dense else None
+    polynomials = Dense(field, done.ends, done.interpolants) if dense else None
     diverged = diverged_at(times, params, state, losses)
     return Path(times, params, state, losses, diverged, report, events=events, dense=polynomials)
 
@@ -281,8 +261,8 @@ def _numbers(state: State) -> State:
     for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
         if jnp.issubdtype(getattr(leaf, "dtype", np.float64), jax.dtypes.prng_key):
             raise TypeError(
-                f"a flow moves numbers, but state{jax.tree_util.keystr(keys)} is a key of random numbers: noise needs a "
-                "stochastic equation, such as `diffuse` solves."
+                f"a flow moves numbers, but state{jax.tree_util.keystr(keys)} is a key of random numbers: noise needs "
+                "a stochastic equation, such as `diffuse` solves."
             )
     return state
 

@@ -12,6 +12,7 @@ update that is not smooth (sign, clip, max), so those are refused with the reaso
 Source: Hairer, Lubich & Wanner, Geometric Numerical Integration, ch. IX (backward error analysis).
 """
 
+import warnings
 from collections.abc import Callable
 from math import comb
 
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from inercia.core import check, tree
+from inercia.core import check
 from inercia.core.method import Params, State
 from inercia.flows.smoothness import require_smooth
 
@@ -89,14 +90,14 @@ class Interpolated:
         except Exception as error:
             raise TypeError(
                 "the interpolated flow moves every number of the state as a float, its counters too, which this update "
-                f"does not take ({type(error).__name__}: {str(error).splitlines()[0]}): use a method with a flow of its "
-                "own, or a transformation whose state is moments and counters."
+                f"does not take ({type(error).__name__}: {str(error).splitlines()[0]}): use a method with a flow of "
+                "its own, or a transformation whose state is moments and counters."
             ) from error
         for (keys, new), old in zip(jax.tree_util.tree_leaves_with_path(after), jax.tree.leaves(given), strict=True):
             if jnp.issubdtype(new.dtype, jnp.floating) and new.dtype.itemsize < np.dtype(old.dtype).itemsize:
                 raise TypeError(
-                    f"the interpolated flow needs iterates that are not rounded, but state{jax.tree_util.keystr(keys)} is "
-                    f"kept in {new.dtype}: keep it in the dtype of the params, or use a method with a flow of its own."
+                    f"the interpolated flow needs iterates that are not rounded, but state{jax.tree_util.keystr(keys)} "
+                    f"is kept in {new.dtype}: keep it in the params' dtype, or use a method with a flow of its own."
                 )
 
     def radius(self, params: Params, state: State) -> float:
@@ -118,6 +119,21 @@ class Interpolated:
 
         leaves = jax.tree_util.tree_leaves_with_path(iterates(params, state))
         return [(f"{k[0].key}{jax.tree_util.keystr(k[1:])}", np.asarray(leaf)) for k, leaf in leaves]
+
+    def ahead(self, changes: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        """Return the changes of F_N where a schedule changes: there, and up to N updates before, which it looks ahead.
+
+        There F_N mixes iterates of both sides, which is said in a warning.
+        """
+        if changes:
+            warnings.warn(
+                f"the interpolated flow looks {self.order} updates ahead, across the change of a schedule at time "
+                f"{changes[0][1]:g}, where it is not the flow of the iterates on either side: use a method with a flow "
+                "of its own.",
+                check.InerciaWarning,
+                stacklevel=5,
+            )
+        return [(before - j * self.dt, after - j * self.dt) for before, after in changes for j in range(self.order + 1)]
 
     def one_update(self, grads: Params, state: State, params: Params) -> tuple[Params, State]:
         """Return (updates, state) after one update, counters in time: where a schedule's decisions show."""

@@ -40,10 +40,10 @@ def pieces(start: float, end: float, changes: Sequence[tuple[float, float]]) -> 
         [(4.0, 1.0), (1.0, 0.0)]
     """
     low, high = sorted((start, end))
-    near = 64 * np.spacing(max(abs(low), abs(high)))
+    near = _rounding(low, high)
     cuts, first, last = [], -np.inf, np.inf
     for before, after in _clusters(changes, near):
-        if low + near < before and after < high - near:
+        if _inside((before, after), low, high):
             cuts.append((before, after))
         elif low - near <= before <= low + near:
             first = after if low != 0 else first  # a fresh state's averages have their limits at 0: 0 is read there
@@ -54,6 +54,15 @@ def pieces(start: float, end: float, changes: Sequence[tuple[float, float]]) -> 
     lasts = [*(before for before, _ in cuts), last]
     found = [Piece(*four) for four in zip(bounds[:-1], bounds[1:], firsts, lasts, strict=True)]
     return found if start < end else [Piece(p.end, p.start, p.first, p.last) for p in reversed(found)]
+
+
+def _rounding(start: float, end: float) -> float:
+    return 64 * float(np.spacing(max(abs(start), abs(end))))
+
+
+def _inside(change: tuple[float, float], start: float, end: float) -> bool:
+    low, high, near = min(start, end), max(start, end), _rounding(start, end)
+    return low + near < change[0] and change[1] < high - near
 
 
 def _clusters(changes: Sequence[tuple[float, float]], near: float) -> Iterator[tuple[float, float]]:
@@ -81,8 +90,10 @@ def pieces_of(field: Field, method: Any, start: float, end: float, breakpoints: 
         for schedule in schedules(method).values():
             found += changes(schedule, start, end)
     elif any(clocks):
-        one_update = getattr(flow, "one_update", flow)
-        found += changes(_OfTime(one_update, clocks), start, end, field.params, field.params, field.state)
+        looks_ahead = getattr(flow, "ahead", list)
+        once = getattr(flow, "one_update", flow)
+        seen = changes(_OfTime(once, clocks), start, end, field.params, field.params, field.state)
+        found += looks_ahead([cut for cut in seen if _inside(cut, start, end)])
     return pieces(start, end, found)
 
 
