@@ -32,6 +32,32 @@ def test_equal_to_scipy(name):
 
 
 @pytest.mark.parametrize("name", scipy_rk.EXPLICIT)
+def test_stiffness_is_the_slope_of_the_field(name):
+    """On z' = -l z the ratio is h l, whatever the step; compiled or not."""
+    import scipy.integrate
+
+    with jax.enable_x64(True):
+        step = jax.jit(lambda *a: scipy_rk.stages(name, lambda z: -7 * z, *a), donate_argnums=0)
+        for kind in (getattr(scipy.integrate, name), scipy_rk.compiled(name, step)):
+            solver = kind(lambda t, z: -7 * z, 0.0, np.array([1.0, 2.0]), 9.0, rtol=1e-6)
+            for _ in range(3):
+                solver.step()
+                assert scipy_rk.stiffness(solver) == pytest.approx(7 * (solver.t - solver.t_old), rel=1e-6)
+
+
+def test_another_scipy_is_refused_in_a_sentence(monkeypatch):
+    import scipy.integrate
+
+    assert scipy_rk.missing_in_scipy() == []
+    monkeypatch.delattr(scipy.integrate.RK23, "E")
+    scipy_rk.scipy_solver.cache_clear()
+    with pytest.raises(ImportError, match=r"attributes of SciPy's Runge-Kutta classes .* does not have \(RK23\.E\)"):
+        scipy_rk.scipy_solver("RK45")
+    monkeypatch.undo()
+    assert scipy_rk.scipy_solver("RK45") is scipy.integrate.RK45
+
+
+@pytest.mark.parametrize("name", scipy_rk.EXPLICIT)
 def test_blow_up_stops(name):
     with jax.enable_x64(True):
         step = jax.jit(lambda *a: scipy_rk.stages(name, lambda z: z**2, *a), donate_argnums=0)

@@ -85,7 +85,8 @@ def order(
         dts: at least three steps, the largest a multiple of the others; four or more for a certificate.
         flow: a method or bare flow to compare all members with; by default the flow of the family's own first.
         flows: dt -> (flow, params, state): a flow and start for each member, in the member's own time; for flows that
-            depend on dt, such as `modified`, `interpolated` or `limit` give.
+            depend on dt, such as `modified` or `limit` give. A flow alone, as of `interpolated`, starts where the
+            iterates do.
         state: the iterates' initial state, or dt -> state; by default that of the member's `init`.
         after: share of the time, in [0, 1), left out at the start; for flows that hold after a transient only, such as
             `limit` and the memoryless `modified` ones, which start elsewhere than the iterates.
@@ -122,7 +123,9 @@ def order(
         return _without_slope(steps_of, np.full(len(steps_of), np.nan), "not smooth", ", ".join(rough))
 
     def solve(dt: float, begun: Path, rtol: float, atol: float) -> Path:
-        own, theta, s = (flow, params, begun.state) if flows is None else flows(dt)
+        given = flow if flows is None else flows(dt)
+        alone = isinstance(given, optax.GradientTransformation) or not isinstance(given, tuple)
+        own, theta, s = (given, params, begun.state) if alone else given
         own = family(dt) if own is None else own
         if state is None and own is flow and isinstance(own, optax.GradientTransformation):
             s = None  # another method starts from a state of its own

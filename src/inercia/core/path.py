@@ -40,6 +40,8 @@ class Path:
         diverged: first recorded time at which loss, params or state were not finite; None when there is none.
         solve: the ODE solver's report; None for a path of iterates.
         observed: name -> (n, ...), what `iterate` was asked to observe.
+        events: for each event that `integrate` was given, the Path of the points at which it occurred.
+        dense: t -> (params, state), NumPy, between the times too; from `integrate` with dense=True, else None.
 
     Example:
         >>> path = Path(np.arange(2.0), {"w": np.zeros((2, 3))}, (), np.ones(2))
@@ -54,6 +56,8 @@ class Path:
     diverged: float | None = None
     solve: Solve | None = None
     observed: dict[str, Any] = field(default_factory=dict)
+    events: tuple["Path", ...] = ()
+    dense: Any = None
 
     def __len__(self) -> int:
         return len(self.times)
@@ -65,7 +69,8 @@ class Path:
         times = np.asarray(times)
         after = times[times >= self.diverged] if self.diverged is not None else np.zeros(0)
         diverged = float(after.min()) if after.size else None
-        return Path(times, params, state, np.asarray(loss), diverged, self.solve, observed)
+        kept = (diverged, self.solve, observed, self.events, self.dense)
+        return Path(times, params, state, np.asarray(loss), *kept)
 
     def flat(self) -> np.ndarray:
         """Return the parameters as one array (n, P); complex ones as real and imaginary columns."""

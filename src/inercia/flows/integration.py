@@ -2,10 +2,14 @@
 
     d params/dt, d state/dt = flow(grad loss(params), state, params),    t counted in iterations
 
-Params and state travel as one real vector; the flow is compiled once per (method, loss). Counters of the state are
-its clock: an int32 count of updates becomes the float time count * dt.
+Params and state travel as one real vector (`vector_field`). Where a schedule jumps or has a corner (`breakpoints`) the
+flow is restarted (`pieces`); in between it is smooth, and a solver (`stepping`) is as exact as its tolerances say.
+Counters of the state are its clock: an int32 count of updates becomes the float time count * dt.
+
+Source: Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, section II.6.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,12 +22,17 @@ from inercia.core import check, tree
 from inercia.core.method import Method, NoFlow, Params, State
 from inercia.core.path import Path, Solve
 from inercia.core.progress import bar as progress_bar
-from inercia.flows import scipy_rk
+from inercia.flows import scipy_rk, stepping
+from inercia.flows.dense_output import Dense
 from inercia.flows.interpolating_flow import interpolated
 from inercia.flows.iteration import diverged_at
+from inercia.flows.pieces import Piece, pieces_of
+from inercia.flows.vector_field import EVERYWHERE, Field, clocks, flow_of, with_clock
 
 #: Bytes that a solver keeps per squared unknown: the Jacobian and its factorisations; 0 where it keeps none.
-SOLVERS = {"DOP853": 0, "RK45": 0, "RK23": 0, "Radau": 48, "BDF": 32, "LSODA": 16}
+SOLVERS = {"DOP853": 0, "RK45": 0, "RK23": 0, "Radau": 48, "BDF": 32, "LSODA": 16, "auto": 0}
+#: What "auto" starts with, what it hands over to, and the most unknowns for which it does.
+AUTO, AUTO_STIFF, AUTO_UNKNOWNS = "DOP853", "Radau", 2000
 #: Unknowns from which whole steps are compiled; below, compiling takes longer than NumPy does.
 COMPILED = 512
 #: Most bytes that an implicit solver may ask for.
@@ -31,7 +40,7 @@ MEMORY_BOUND = 4 * 2**30
 
 
 class IntegrationError(RuntimeError):
-    """The solver gave up before the last time; `path` holds the part that it reached."""
+    """The solver gave up before the last time; `path` holds the part that it reached, to its last accepted step."""
 
     def __init__(self, message: str, path: Path) -> None:
         super().__init__(message)
@@ -48,6 +57,11 @@ def integrate(
     rtol: float = 1e-9,
     atol: float = 1e-12,
     state: State | None = None,
+    breakpoints: Any = (),
+    max_step: float = np.inf,
+    events: Any = (),
+    dense: bool = False,
+    max_nfev: int | None = 1_000_000,
     progress: bool = False,
 ) -> Path:
     """Solve a method's differential equation.
@@ -57,23 +71,32 @@ def integrate(
             bare flow (grads, state, params) -> (d params/dt, d state/dt) together with a state.
         loss: params -> scalar.
         params: where to start; computed in float64 whatever its precision.
-        times: increasing, in iterations; the first is where params and state stand, 0 for a fresh state.
+        times: increasing or decreasing, in iterations; the first is where params and state stand, 0 for a fresh state.
         solver: "DOP853", "RK45", "RK23" (explicit), "Radau", "BDF", "LSODA" (stiff; exact Jacobian of the flow, n^2
-            memory).
+            memory), or "auto": DOP853, and Radau from where the flow turns out stiff, up to 2,000 unknowns.
         rtol: relative tolerance.
         atol: absolute tolerance.
         state: by default `method.init(params)`.
+        breakpoints: times at which the flow changes abruptly, beside those that are found in the method's schedules;
+            the solver is restarted there.
+        max_step: longest step, in iterations.
+        events: a function (t, params, state) -> float, or several, written with jax.numpy; their zeros are found as
+            `scipy.integrate.solve_ivp` does, and its attributes `terminal` and `direction` are read.
+        dense: whether to keep the solution between the times too, as `path.dense`; keeps every step in memory.
+        max_nfev: evaluations that a stiff flow may be foreseen to take with an explicit solver before that is given
+            up; None for any number.
         progress: whether to show a bar.
 
     Returns:
-        Path: at `times`, with `solve` telling nfev, accepted steps and why the solver stopped.
+        Path: at `times`, up to the first terminal event, with `solve` telling nfev, accepted steps and why the solver
+        stopped, `events` and `dense`.
 
     Raises:
-        ValueError: an update that is not smooth; an unknown solver, one that would need more than `MEMORY_BOUND`;
-            times that do not increase or do not start at the state's clock; tolerances that are not positive; a loss
-            that is not one real number.
-        TypeError: integer params, a method that has no smooth flow.
-        IntegrationError: the solver gave up.
+        ValueError: an update that is not smooth, or whose first one is of another kind; an unknown solver, one that
+            would need more than `MEMORY_BOUND`; times that do not go one way or do not start at the state's clock;
+            tolerances that are not positive; a loss that is not one real number.
+        TypeError: integer params, a method that has no smooth flow, a call under jit, vmap or grad.
+        IntegrationError: the solver gave up, or a stiff flow would take more than `max_nfev` evaluations.
 
     Example:
         >>> import inercia, jax.numpy as jnp
@@ -82,54 +105,78 @@ def integrate(
         [1.0, 0.367879]
     """
     check.one_of("solver", solver, SOLVERS)
-    times = check.increasing("times", times)
-    check.positive("rtol", rtol)
-    check.positive("atol", atol)
+    _check_concrete(method, params, state, times)
+    times = _one_way(times)
+    for name, value in (("rtol", rtol), ("atol", atol)) + ((("max_step", max_step),) if max_step != np.inf else ()):
+        check.positive(name, value)
+    watched = _events(events)
     check.differentiable("params", params)
-    flow = _flow_of(method, loss, state)
+    solved = _with_flow(method, loss, state)
     with jax.enable_x64(True):
         theta = tree.float64(params)
         check.loss_of(loss, theta)
-        start = _continuous(method.init(theta) if state is None else state, getattr(method, "dt", 1.0), times[0])
-        z0, _ = tree.ravel_real((theta, start))
+        start = _numbers(method.init(theta) if state is None else state)
+        mask = clocks(getattr(solved, "transformation", solved), theta, start)
+        start = _continuous(start, mask, getattr(method, "dt", 1.0), times[0])
+        if hasattr(solved, "check"):
+            solved.check(theta, start)
+        field = Field((_key(solved), loss, mask), theta, start)
+        z0 = np.asarray(tree.ravel_real((theta, start))[0])
         _check_memory(solver, z0.size)
-        if hasattr(flow, "check"):
-            flow.check(theta, start)
-        first = _field(flow, loss, theta, start, z0)
-        if first.shape != z0.shape:
-            raise ValueError(
-                f"the flow must return trees like params and state, {z0.size} numbers, but it returns {first.size}: "
-                "is the state another method's?"
+        cut = pieces_of(field, solved, float(times[0]), float(times[-1]), breakpoints)
+        _check_start(field, times, z0)
+        with progress_bar(progress, total=abs(times[-1] - times[0]), unit="it", desc=solver) as bar:
+            plan = stepping.Plan(
+                make=partial(_solver, field, {"rtol": rtol, "atol": atol, "max_step": max_step}),
+                times=times,
+                events=[_Event(field, event) for event in watched],
+                dense=dense,
+                solver=AUTO if solver == "auto" else solver,
+                stiff=AUTO_STIFF if solver == "auto" and z0.size <= AUTO_UNKNOWNS else None,
+                max_nfev=max_nfev,
+                moved=lambda t: bar.update(abs(t - times[0]) - bar.n),
             )
-        if not np.isfinite(first).all():
-            raise ValueError("the flow must be finite at the start, but it is not: check params, state and loss there.")
-
-        def rate(t, z):
-            return np.asarray(_field(flow, loss, theta, start, z))
-
-        def jacobian(t, z):
-            return np.asarray(_jacobian(flow, loss, theta, start, z))
-
-        with progress_bar(progress, total=times[-1] - times[0], unit="it", desc=solver) as bar:
-            options = {"rtol": rtol, "atol": atol} | ({"jac": jacobian} if SOLVERS[solver] else {})
-            kind = solver
-            if solver in scipy_rk.EXPLICIT and z0.size >= COMPILED:
-                kind = scipy_rk.compiled(solver, partial(_step, flow, loss, solver, theta, start))
-            reached, z, solve, stopped = _solve(rate, np.asarray(z0), times, solver, kind, options, bar)
-        params_at, state_at, losses = tree.to_numpy(_unpack(loss, theta, start, z))
-    path = Path(reached, params_at, state_at, losses, diverged_at(reached, params_at, state_at, losses), solve)
-    if stopped is not None or path.diverged is not None:
-        at = reached[-1] if stopped is None else stopped
-        raise IntegrationError(
-            f"{solver} gave up at time {at:.6g} of {times[-1]:.6g} ({solve.reason}): the flow may blow up or be stiff; "
-            "try solver='Radau', a smaller learning rate or a shorter time.",
-            path,
-        )
+            done = stepping.run(plan, z0, cut)
+        path = _path(field, done, dense)
+    if done.failed or path.diverged is not None:
+        raise IntegrationError(_explanation(done, times[-1]), path)
     return path
 
 
-def _flow_of(method: Any, loss: Any, state: State | None) -> Any:
-    flow = getattr(method, "flow", method)
+def _check_concrete(method: Any, *values: Any) -> None:
+    hyper = [value for value in getattr(method, "hyper", {}).values() if not callable(value)]
+    if not check.is_concrete(hyper, *values):
+        raise TypeError(
+            "integrate runs SciPy's solvers, which jit, vmap and grad cannot trace: call it on numbers, in a Python "
+            "loop over what would be mapped; for derivatives or batches of flows hand `method.flow` to diffrax."
+        )
+
+
+def _one_way(values: Any) -> np.ndarray:
+    times = np.asarray(values, dtype=np.float64)
+    if times.ndim == 1 and times.size >= 2 and times[-1] < times[0]:
+        check.finite("times", times)
+        if not (np.diff(times) < 0).all():
+            k = int(np.argmax(np.diff(times) >= 0))
+            raise ValueError(
+                f"times must increase or decrease, but times[{k}] = {times[k]:g} is followed by {times[k + 1]:g} and "
+                f"the last is {times[-1]:g}."
+            )
+        return times
+    return check.increasing("times", times)
+
+
+def _events(events: Any) -> Sequence[Callable]:
+    events = (events,) if callable(events) else tuple(events or ())
+    for event in events:
+        if not callable(event):
+            raise TypeError(f"events must be functions (t, params, state) -> float, but one is {event!r}.")
+    return events
+
+
+def _with_flow(method: Any, loss: Any, state: State | None) -> Any:
+    """Return the method or bare flow itself; of a transformation without a flow, the interpolated one."""
+    flow = flow_of(method)
     if isinstance(flow, NoFlow):
         raise TypeError(flow.reason)
     if isinstance(flow, optax.GradientTransformation):
@@ -138,72 +185,102 @@ def _flow_of(method: Any, loss: Any, state: State | None) -> Any:
         raise TypeError(f"method must be an optimizer or a flow, but it is {type(method).__name__}.")
     if state is None and not isinstance(method, optax.GradientTransformation):
         raise ValueError("a bare flow needs the state it starts from: pass state=...")
-    return flow
+    return method
 
 
-def _solve(rate: Any, z0: Any, times: np.ndarray, solver: str, kind: Any, options: dict, bar: Any) -> tuple:
-    """Call the solver; return the times reached, the points there, the report, and where it gave up (or None)."""
-    from scipy.integrate import solve_ivp  # noqa: PLC0415  loaded when used
-
-    accepted: list[Any] = [-1, times[0], z0]  # steps, and the last accepted point
-
-    def count(t, z):  # called by the solver once at the start and once per accepted step; never an event
-        accepted[:] = accepted[0] + 1, t, z
-        bar.update(t - times[0] - bar.n)
-        return 1.0
-
-    try:
-        result = solve_ivp(rate, (times[0], times[-1]), z0, method=kind, t_eval=times, events=count, **options)
-    except (ValueError, np.linalg.LinAlgError) as error:  # implicit solvers meet a Jacobian that is not finite
-        report = Solve(solver, 0, 0, max(accepted[0], 0), str(error))
-        return np.array([accepted[1]]), np.asarray(accepted[2])[None], report, accepted[1]
-    report = Solve(solver, result.nfev, result.njev or 0, max(accepted[0], 0), result.message)
-    return result.t, result.y.T, report, None if result.success else accepted[1]
-
-
-def _rate(flow, loss, theta, start, z):
-    _, rebuild = tree.ravel_real((theta, start))
-    params, state = rebuild(z)
-    grads = jax.tree.map(jnp.conj, jax.grad(loss)(params))
-    return tree.ravel_real(flow(grads, state, params))[0]
+def _check_start(field: Field, times: np.ndarray, z0: np.ndarray) -> None:
+    first = field.rate(EVERYWHERE, z0)
+    if first.shape != z0.shape:
+        raise ValueError(
+            f"the flow must return trees like params and state, {z0.size} numbers, but it returns {first.size}: "
+            "is the state another method's?"
+        )
+    if not np.isfinite(first).all():
+        raise ValueError("the flow must be finite at the start, but it is not: check params, state and loss there.")
+    if times[-1] < 0 <= times[0] and any(field.equation[2]):
+        warm, _ = tree.ravel_real(
+            (field.params, jax.tree.map(lambda x: x + 1, field.state))
+        )  # not 0, whose average is 0
+        one, two = (field.rate((t, t), warm) for t in (1.0, 2.0))
+        if not np.array_equal(one, two):
+            raise ValueError(
+                f"times must not go below 0, where the clock of a flow that depends on time starts, but the last is "
+                f"{times[-1]:g}."
+            )
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=5)
-def _step(flow, loss, solver, theta, start, slopes, y, f, h, rtol, atol):
-    return scipy_rk.stages(solver, partial(_rate, flow, loss, theta, start), slopes, y, f, h, rtol, atol)
+def _key(method: Any) -> Any:
+    """Return what a compiled flow is remembered by: the method where equality sees its flow, else the flow."""
+    return method if type(method).__hash__ is not tuple.__hash__ else flow_of(method)
 
 
-_field = partial(jax.jit, static_argnums=(0, 1))(_rate)
+def _solver(field: Field, options: dict, name: str, piece: Piece, t: float, z: np.ndarray) -> Any:
+    """Return a SciPy solver of the field on the rest of a piece."""
+    seen = jnp.array([piece.first, piece.last])
+    kind = scipy_rk.scipy_solver(name)
+    if name in scipy_rk.EXPLICIT and z.size >= COMPILED:
+        kind = scipy_rk.compiled(name, partial(field.step, name, seen))
+    if SOLVERS[name]:
+        options = options | {"jac": lambda t, z: np.asarray(field.jacobian(seen, z))}
+    return kind(lambda t, z: np.asarray(field.rate(seen, z)), t, z, piece.end, **options)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _jacobian(flow, loss, theta, start, z):
-    return jax.jacfwd(partial(_rate, flow, loss, theta, start))(z)
+class _Event:
+    """An event as a function of the flow's vector, with SciPy's attributes."""
+
+    def __init__(self, field: Field, event: Any) -> None:
+        self.field, self.event = field, event
+        self.terminal, self.direction = getattr(event, "terminal", False), getattr(event, "direction", 0)
+
+    def __call__(self, t: float, z: Any) -> float:
+        return self.field.event(self.event, t, z)
 
 
-@partial(jax.jit, static_argnums=0)
-def _unpack(loss, theta, start, z):
-    _, rebuild = tree.ravel_real((theta, start))
-    params, state = jax.vmap(rebuild)(z)
-    return params, state, jax.lax.map(loss, params)
+def _path(field: Field, done: stepping.Run, dense: bool) -> Path:
+    def of(times: Any, points: Any) -> tuple:
+        z = np.asarray(points).reshape(len(times), done.z.size)
+        return np.asarray(times), *tree.to_numpy(field.path(z))
+
+    times, params, state, losses = of(done.times, done.points)
+    events = tuple(Path(*of([t for t, _ in hits], [z for _, z in hits])) for hits in done.hits)
+    report = Solve(", then ".join(done.solvers), done.nfev, int(done.njev), done.steps, done.reason)
+    polynomials = Dense(field, done.ends, done.interpolants) if dense else None
+    diverged = diverged_at(times, params, state, losses)
+    return Path(times, params, state, losses, diverged, report, events=events, dense=polynomials)
 
 
-def _continuous(state: State, dt: Any, time: float) -> State:
+def _explanation(done: stepping.Run, end: float) -> str:
+    where = f"{done.solvers[-1]} gave up at time {done.t:.6g} of {end:.6g} ({done.reason})"
+    if done.stiff:
+        implicit = "solver='auto' or 'Radau', " if done.z.size <= AUTO_UNKNOWNS else ""
+        return f"{where}: use {implicit}a shorter time, or max_nfev=None to go on all the same."
+    return f"{where}: the flow may blow up or be stiff; try solver='Radau', a smaller learning rate or a shorter time."
+
+
+def _numbers(state: State) -> State:
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if jnp.issubdtype(getattr(leaf, "dtype", np.float64), jax.dtypes.prng_key):
+            raise TypeError(
+                f"a flow moves numbers, but state{jax.tree_util.keystr(keys)} is a key of random numbers: noise needs "
+                "a stochastic equation, such as `diffuse` solves."
+            )
+    return state
+
+
+def _continuous(state: State, mask: tuple[bool, ...], dt: Any, time: float) -> State:
     """Return the state as a point of the flow: floats, counters turned into the clock, which must show `time`."""
 
     def as_time(leaf):
-        leaf = jnp.asarray(leaf)
-        if not jnp.issubdtype(leaf.dtype, jnp.integer):
-            return leaf
-        shown = float(leaf) * float(dt)
-        if abs(shown - time) > 1e-9 * max(1.0, abs(time)):
+        counts = jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.integer)
+        shown = jnp.asarray(leaf, float) * (float(dt) if counts else 1.0)
+        if np.any(abs(np.asarray(shown) - time) > 1e-9 * max(1.0, abs(time))):
             raise ValueError(
                 f"times must start where the state's clock stands, but times[0] = {time:g} and the clock shows "
-                f"{shown:g}: start there, or pass another state."
+                f"{np.asarray(shown)}: start there, or pass another state."
             )
-        return jnp.asarray(shown)
+        return shown
 
-    return tree.float64(jax.tree.map(as_time, state))
+    return tree.float64(with_clock(state, mask, as_time))
 
 
 def _check_memory(solver: str, unknowns: int) -> None:

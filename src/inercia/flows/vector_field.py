@@ -1,0 +1,119 @@
+"""A flow as one real vector, compiled once per (method, loss).
+
+    z = (params, state),    z' = flow(grad loss(params), state, params)
+
+The equation is autonomous: the counters of the state are its clock, with derivative 1. Where a schedule jumps at b,
+the flow has two values at t = b, and a solver that stops there must read the one before. So the flow is solved piece by
+piece, and in the piece [b_i, b_(i+1)) it sees the clock min(max(t, b_i), b_(i+1)-), the last number before b_(i+1).
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from inercia.core import tree
+from inercia.core.method import Params, State
+from inercia.flows import scipy_rk
+
+#: The first and the last time that a flow may see when it has no breakpoints.
+EVERYWHERE = (-np.inf, np.inf)
+
+
+class Field(NamedTuple):
+    """A flow, and what is needed to read a vector as its params and state."""
+
+    equation: tuple[Any, Any, tuple[bool, ...]]  # method or bare flow, loss, which leaves of the state are clocks
+    params: Params  # a point, whose numbers do not matter
+    state: State
+
+    def rate(self, seen: Any, z: Any) -> jax.Array:
+        """Return z' where the clock lies in `seen` = (first, last)."""
+        return _compiled_rate(self.equation, self.params, self.state, seen, z)
+
+    def jacobian(self, seen: Any, z: Any) -> jax.Array:
+        """Return the matrix of derivatives of z' in z."""
+        return _jacobian(self.equation, self.params, self.state, seen, z)
+
+    def step(self, solver: str, seen: Any, *arrays: Any) -> tuple:
+        """Make one step of an explicit solver, as `scipy_rk.stages`; the slopes, first of the arrays, are donated."""
+        return _step(self.equation, solver, self.params, self.state, seen, *arrays)
+
+    def event(self, event: Any, t: Any, z: Any) -> float:
+        """Return event(t, params, state)."""
+        return float(_event(event, self.params, self.state, t, z))
+
+    def path(self, z: Any) -> tuple[Params, State, jax.Array]:
+        """Return params, state and loss at the rows of z."""
+        return _path(self.equation[1], self.params, self.state, z)
+
+
+def flow_of(method: Any) -> Any:
+    """Return the flow (grads, state, params) -> (d params/dt, d state/dt) of a method, or the bare flow itself."""
+    return getattr(method, "flow", method)
+
+
+def clocks(method: Any, params: Params, state: State) -> tuple[bool, ...]:
+    """Say for each leaf of the state whether it counts updates: an integer now or at the start, or named `count`."""
+    named = [
+        getattr(keys[-1], "name", None) == "count" for keys, _ in jax.tree_util.tree_leaves_with_path(state) if keys
+    ]
+    leaves, structure = jax.tree.flatten(state)
+    fresh = leaves
+    if isinstance(method, optax.GradientTransformation):
+        abstract = jax.eval_shape(method.init, params)
+        if jax.tree.structure(abstract) == structure:
+            fresh = jax.tree.leaves(abstract)
+    named = named if len(named) == len(leaves) else [False] * len(leaves)
+    kinds = zip(leaves, fresh, named, strict=True)
+    return tuple(name or any(jnp.issubdtype(_dtype(x), jnp.integer) for x in (now, then)) for now, then, name in kinds)
+
+
+def _dtype(leaf: Any) -> Any:
+    return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+
+
+def with_clock(state: State, mask: tuple[bool, ...], change: Any) -> State:
+    """Return the state with `change` applied to its clocks."""
+    leaves, structure = jax.tree.flatten(state)
+    return jax.tree.unflatten(structure, [change(x) if c else x for x, c in zip(leaves, mask, strict=True)])
+
+
+def _rate(equation, params, state, seen, z):
+    method, loss, mask = equation
+    _, rebuild = tree.ravel_real((params, state))
+    params, state = rebuild(z)
+    first, last = seen[0], seen[1]
+    # Not jnp.clip, whose derivative at the ends of the interval is a half.
+    state = with_clock(state, mask, lambda t: jnp.where(t < first, first, jnp.where(t > last, last, t)))
+    grads = jax.tree.map(jnp.conj, jax.grad(loss)(params))
+    return tree.ravel_real(flow_of(method)(grads, state, params))[0]
+
+
+_compiled_rate = partial(jax.jit, static_argnums=0)(_rate)
+
+
+@partial(jax.jit, static_argnums=0)
+def _jacobian(equation, params, state, seen, z):
+    return jax.jacfwd(partial(_rate, equation, params, state, seen))(z)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
+def _step(equation, solver, params, state, seen, slopes, y, f, h, rtol, atol):
+    return scipy_rk.stages(solver, partial(_rate, equation, params, state, seen), slopes, y, f, h, rtol, atol)
+
+
+@partial(jax.jit, static_argnums=0)
+def _event(event, params, state, t, z):
+    _, rebuild = tree.ravel_real((params, state))
+    return event(t, *rebuild(z))
+
+
+@partial(jax.jit, static_argnums=0)
+def _path(loss, params, state, z):
+    _, rebuild = tree.ravel_real((params, state))
+    params, state = jax.vmap(rebuild)(z)
+    return params, state, jax.lax.map(loss, params)
