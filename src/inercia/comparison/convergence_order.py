@@ -7,7 +7,7 @@ what is left: the update must be smooth, every step stable, the gap above roundi
 the start without a layer, the steps enough, and the slope settled at a positive half-integer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from inercia.core.path import Path
 from inercia.edge_of_stability.hessian import CurvatureError, sharpness
 from inercia.edge_of_stability.preconditioning import rule
 from inercia.flows.integration import integrate
-from inercia.flows.iteration import iterate
+from inercia.flows.iteration import iterate, iterate_refined
 from inercia.flows.smoothness import nonsmooth_operations
 
 #: Points of the time axis at which a family's members are compared.
@@ -31,6 +31,8 @@ _POINTS = 16
 _LAYER = 20.0
 #: Sharpness over its bound above which iterates that do not diverge are at the edge of stability.
 _EDGE = 0.98
+#: Slope below which a halving closes nothing, and relative error at which c0 + c dt^p fits the gaps.
+_FLAT, _FITS = 0.1, 0.02
 
 
 class Order(NamedTuple):
@@ -55,6 +57,8 @@ DOUBTS = {
     "and no plain flow follows the iterates; take smaller steps, or the central flow",
     "coarse": "no order: at dt = {:g} the iterates have left the flow; take smaller steps",
     "cold start": "slope {:.2f}, spoilt by a cold start: the flow begins with a layer that no step resolves",
+    "another flow": "no order: the gap tends to {:.2g}, not to 0, as dt shrinks; the flow is another family's, or the "
+    "family does not refine by dt",
     "too few": "slope {:.2f} from {} steps proves nothing; take at least 4",
     "unclear": "no clear order: slope {:.2f} (95 % within {:.2f}); refine dt further",
 }
@@ -85,8 +89,7 @@ def order(
         dts: at least three steps, the largest a multiple of the others; four or more for a certificate.
         flow: a method or bare flow to compare all members with; by default the flow of the family's own first.
         flows: dt -> (flow, params, state): a flow and start for each member, in the member's own time; for flows that
-            depend on dt, such as `modified` or `limit` give. A flow alone, as of `interpolated`, starts where the
-            iterates do.
+            depend on dt, such as `modified` or `limit` give; or a flow alone, such as `interpolated`.
         state: the iterates' initial state, or dt -> state; by default that of the member's `init`.
         after: share of the time, in [0, 1), left out at the start; for flows that hold after a transient only, such as
             `limit` and the memoryless `modified` ones, which start elsewhere than the iterates.
@@ -108,49 +111,89 @@ def order(
         >>> round(result.slope, 1), result.doubt
         (1.0, None)
     """
-    steps_of = np.sort(check.increasing("dts", np.sort(np.asarray(dts, dtype=np.float64))))[::-1]
-    check.positive("dts", steps_of)
-    check.positive("time", time)
+    grid = _grid(time, dts)
     check.in_unit_interval("after", after)
-    if len(steps_of) < 3:
-        raise ValueError(f"dts must be at least three, to give a slope, but there are {len(steps_of)}.")
-    coarse = _quotient("time", time, "dt", steps_of[0])
-    points = max(n for n in range(1, min(_POINTS, coarse) + 1) if coarse % n == 0)
-    counts = [coarse * _quotient("the largest dt", steps_of[0], "dt", dt) for dt in steps_of]
-
-    rough = nonsmooth_operations(family(float(steps_of[0])), tree.at_least_float(params))
+    nan = np.full(len(grid.dts), np.nan)
+    members = [family(float(dt)) for dt in grid.dts]
+    rough = nonsmooth_operations(members[0], tree.at_least_float(params))
     if rough:
-        return _without_slope(steps_of, np.full(len(steps_of), np.nan), "not smooth", ", ".join(rough))
+        return _without_slope(grid.dts, nan, "not smooth", ", ".join(rough))
 
-    def solve(dt: float, begun: Path, rtol: float, atol: float) -> Path:
-        given = flow if flows is None else flows(dt)
-        alone = isinstance(given, optax.GradientTransformation) or not isinstance(given, tuple)
-        own, theta, s = (given, params, begun.state) if alone else given
-        own = family(dt) if own is None else own
+    def begins(dt: float) -> Any:
+        return state(float(dt)) if callable(state) else state
+
+    def solve(dt: float, times: np.ndarray, begin: Any, rtol: float, atol: float) -> Path:
+        given = flow if flows is None else flows(float(dt))
+        bare = isinstance(given, optax.GradientTransformation) or not isinstance(given, tuple)
+        own, theta, s = (given, params, begin) if bare else given
+        own = family(float(dt)) if own is None else own
         if state is None and own is flow and isinstance(own, optax.GradientTransformation):
             s = None  # another method starts from a state of its own
-        return integrate(own, loss, theta, begun.times, solver=solver, rtol=rtol, atol=atol, state=s)
+        return integrate(own, loss, theta, times, solver=solver, rtol=rtol, atol=atol, state=s)
 
-    gaps, floors, errors, away, reference = [], [], [], [], None
-    for dt, count in zip(steps_of, counts, strict=True):
-        begun = state(float(dt)) if callable(state) else state
-        path = iterate(family(float(dt)), loss, params, count, every=count // points, state=begun)
+    paths = _iterates(family, members, loss, params, grid, begins)
+    measured, reference = _Measured([], [], [], []), None
+    for dt, count, path in zip(grid.dts, grid.counts, paths, strict=True):
         if path.diverged is not None:
-            return _without_slope(steps_of, np.array(gaps), "unstable", dt)
+            return _without_slope(grid.dts, np.array(measured.gaps), "unstable", dt)
         if reference is None or flows is not None:
-            start = Path(path.times, params, tree.row(path.state, 0), path.loss)
-            reference = solve(float(dt), start, rtol, atol)
-            loose = solve(float(dt), start, 10 * rtol, 10 * atol)
+            begin = tree.row(path.state, 0)
+            reference = solve(dt, path.times, begin, rtol, atol)
+            loose = solve(dt, path.times, begin, 10 * rtol, 10 * atol)
             error = tree.distance(reference.params, loose.params).max() / 3
-        gaps.append(tree.distance(path.params, reference.params)[round(after * points) :].max())
-        away.append(displacement(reference).max())
-        errors.append(error)
+        measured.gaps.append(tree.distance(path.params, reference.params)[round(after * grid.points) :].max())
+        measured.displacements.append(displacement(reference).max())
+        measured.errors.append(error)
         size = max(np.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(path.params))
-        floors.append(8 * np.finfo(float).eps * size * np.sqrt(count))
-    own = family(float(steps_of[-1])) if flow is None and flows is None else None
-    layer = partial(_layer, own, loss, params, time, state)
-    reached = partial(_sharpness, family, loss, params, coarse, coarse // points, state, steps_of[0])
-    return _judge(steps_of, np.array(gaps), np.array(floors), np.array(errors), np.array(away), layer, reached)
+        measured.floors.append(8 * np.finfo(float).eps * size * np.sqrt(count))
+    own = members[-1] if flow is None and flows is None else None
+    layer = partial(_layer, own, loss, params, time, begins)
+    reached = partial(_sharpness, members[0], loss, params, grid, begins(grid.dts[0]))
+    return _judge(grid.dts, _Measured(*map(np.array, measured)), layer, reached)
+
+
+class _Grid(NamedTuple):
+    """The steps that are compared, and the common times."""
+
+    dts: np.ndarray  # (n,), decreasing
+    counts: list[int]  # (n,), updates of each member
+    points: int  # common times after the start
+
+
+class _Measured(NamedTuple):
+    """What was measured of each member; (n,) each."""
+
+    gaps: Any
+    floors: Any  # what rounding makes of a gap
+    errors: Any  # of the flow's solution
+    displacements: Any  # of the flow
+
+
+def _grid(time: float, dts: Sequence[float]) -> _Grid:
+    steps = np.sort(check.increasing("dts", np.sort(np.asarray(dts, dtype=np.float64))))[::-1]
+    check.positive("dts", steps)
+    check.positive("time", time)
+    if len(steps) < 3:
+        raise ValueError(f"dts must be at least three, to give a slope, but there are {len(steps)}.")
+    coarse = _quotient("time", time, "dt", steps[0])
+    points = max(n for n in range(1, min(_POINTS, coarse) + 1) if coarse % n == 0)
+    return _Grid(steps, [coarse * _quotient("the largest dt", steps[0], "dt", dt) for dt in steps], points)
+
+
+def _iterates(
+    family: Family, members: list, loss: Any, params: Params, grid: _Grid, begins: Callable[[float], Any]
+) -> Iterator[Path]:
+    """Yield the iterates of each member; in one program for all of them, where the family can be traced in dt."""
+    together: Any = family
+    for method, dt, count in zip(members, grid.dts, grid.counts, strict=True):
+        every, begin = count // grid.points, begins(dt)
+        if together is not None:
+            try:
+                yield iterate_refined(together, float(dt), loss, params, count, every=every, state=begin)
+                continue
+            except (TypeError, ValueError):  # a family that wants dt as a number
+                together = None
+        yield iterate(method, loss, params, count, every=every, state=begin)
 
 
 def _without_slope(dts: np.ndarray, gaps: np.ndarray, kind: str, *values: Any) -> Order:
@@ -162,15 +205,8 @@ def _doubt(kind: str, *values: Any) -> tuple[str, str]:
     return DOUBTS[kind].format(*values) + ".", kind
 
 
-def _judge(
-    dts: np.ndarray,
-    gaps: np.ndarray,
-    floors: np.ndarray,
-    errors: np.ndarray,
-    away: np.ndarray,
-    layer: Any,
-    reached: Any,
-) -> Order:
+def _judge(dts: np.ndarray, measured: _Measured, layer: Callable, reached: Callable) -> Order:
+    gaps, floors, errors, displacements = measured
     if (gaps <= floors).all():
         return _without_slope(dts, gaps, "exact")
     if (gaps <= floors).any():
@@ -179,38 +215,51 @@ def _judge(
 
     fit: Any = linregress(np.log(dts), np.log(gaps))
     slope, half = float(fit.slope), float(t.ppf(0.975, len(dts) - 2) * fit.stderr)
-    measured = (dts, gaps, slope, (slope - half, slope + half))
+    found = (dts, gaps, slope, (slope - half, slope + half))
     unsure = errors > 0.05 * gaps
     if unsure.any():
         k = int(np.argmax(unsure))
-        return Order(*measured, *_doubt("solver", errors[k], dts[k]))
+        return Order(*found, *_doubt("solver", errors[k], dts[k]))
     local = np.diff(np.log(gaps)) / np.diff(np.log(dts))
     nearest = round(2 * slope) / 2
     # Certain: the slope is near a half-integer, the finest halvings agree with it, and it is not zero.
     settled = nearest > 0 and abs(slope - nearest) <= 0.1 and abs(local[-1] - nearest) <= 0.15 and half <= 0.3
-    if not settled and (share := reached()) > _EDGE:
-        return Order(dts, gaps, float("nan"), (float("nan"), float("nan")), *_doubt("edge of stability", dts[0], share))
+    if not settled and (ratio := reached()) > _EDGE:
+        return Order(dts, gaps, float("nan"), (float("nan"), float("nan")), *_doubt("edge of stability", dts[0], ratio))
     if slope < 0.9 and layer() > _LAYER:
-        return Order(*measured, *_doubt("cold start", slope))
+        return Order(*found, *_doubt("cold start", slope))
     if len(dts) < 4:
-        return Order(*measured, *_doubt("too few", slope, len(dts)))
-    if not settled and gaps[0] > 0.5 * away[0]:
-        return Order(*measured, *_doubt("coarse", dts[0]))
+        return Order(*found, *_doubt("too few", slope, len(dts)))
+    if not settled and gaps[0] > 0.5 * displacements[0]:
+        return Order(*found, *_doubt("coarse", dts[0]))
+    if not settled and (rest := _rest(dts, gaps)) > 0.1 * gaps[-1]:
+        return Order(*found, *_doubt("another flow", rest))
     if not settled:
-        return Order(*measured, *_doubt("unclear", slope, half))
-    return Order(*measured, f"order {nearest:g}: the gap shrinks as dt^{slope:.2f} (95 % within {half:.2f}).", None)
+        return Order(*found, *_doubt("unclear", slope, half))
+    return Order(*found, f"order {nearest:g}: the gap shrinks as dt^{slope:.2f} (95 % within {half:.2f}).", None)
 
 
-def _layer(method: Any, loss: Any, params: Params, time: float, state: Any) -> float:
+def _rest(dts: np.ndarray, gaps: np.ndarray) -> float:
+    """Return what the gap tends to as dt -> 0, by the best fit of c0 + c dt^p; 0 where none of them fits."""
+    if (np.diff(np.log(gaps)) / np.diff(np.log(dts))).max() < _FLAT:
+        return float(gaps[-1])
+    fits = []
+    for p in (0.5, 1.0, 2.0, 3.0, 4.0):
+        basis = np.stack([np.ones_like(dts), dts**p], axis=1) / gaps[:, None]
+        both = np.linalg.lstsq(basis, np.ones_like(gaps), rcond=None)[0]
+        fits.append((np.abs(basis @ both - 1).max(), both[0]))
+    error, rest = min(fits)
+    return float(rest) if error < _FITS else 0.0
+
+
+def _layer(method: Any, loss: Any, params: Params, time: float, begins: Callable[[float], Any]) -> float:
     """Return the speed of the method's flow at its start over that after a tenth of an iteration of it."""
     if not isinstance(method, Method):
         return 1.0
-    begun = state(method.dt) if callable(state) else state
-    first = iterate(method, loss, params, 1, state=begun)
+    first = iterate(method, loss, params, 1, state=begins(method.dt))
     near = max(min(0.1, time / 10), 1e-6)
-    begun = tree.row(first.state, 0)
     times = [first.times[0], first.times[0] + near * 1e-4, first.times[0] + near]
-    x = integrate(method, loss, params, times, state=begun, rtol=1e-8, atol=1e-12)
+    x = integrate(method, loss, params, times, state=tree.row(first.state, 0), rtol=1e-8, atol=1e-12)
     early, late = (
         float(tree.distance(x[i : i + 1].params, x[i + 1 : i + 2].params)[0]) / (times[i + 1] - times[i])
         for i in (0, 1)
@@ -218,17 +267,16 @@ def _layer(method: Any, loss: Any, params: Params, time: float, state: Any) -> f
     return early / late if late > 0 else 1.0
 
 
-def _sharpness(family: Family, loss: Any, params: Params, steps: int, every: int, state: Any, dt: float) -> float:
+def _sharpness(method: Any, loss: Any, params: Params, grid: _Grid, begin: Any) -> float:
     """Return the largest eigenvalue of the preconditioned Hessian along the coarsest member, over its bound."""
-    method = family(float(dt))
     try:
         bound = rule(method).bound
-        begun = state(float(dt)) if callable(state) else state
         watch = {"sharpness": sharpness(method, loss)}
-        seen = iterate(method, loss, params, steps, every=every, state=begun, observe=watch).observed["sharpness"]
+        every = grid.counts[0] // grid.points
+        seen = iterate(method, loss, params, grid.counts[0], every=every, state=begin, observe=watch)
     except (ValueError, TypeError, CurvatureError):  # no preconditioner, or a Hessian that does not exist
         return 0.0
-    return float(seen.max() / bound)
+    return float(seen.observed["sharpness"].max() / bound)
 
 
 def _quotient(name: str, value: float, by: str, divisor: float) -> int:

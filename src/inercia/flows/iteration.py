@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from inercia.core import check, tree
-from inercia.core.method import Params, State
+from inercia.core.method import Family, Params, State
 from inercia.core.optimizer_state import advance, start_state, updates_made
 from inercia.core.partial_loss import separated
 from inercia.core.path import Path
@@ -72,7 +72,37 @@ def iterate(
         >>> path.times.tolist(), path.params.tolist()
         ([0.0, 1.0, 2.0, 3.0], [1.0, 0.5, 0.25, 0.125])
     """
-    steps, every = check.recorded(steps, every)
+    return _iterate(method, _Alone(method), loss, params, check.recorded(steps, every), state, start, observe)
+
+
+def iterate_refined(
+    family: Family, dt: float, loss: Any, params: Params, steps: int, *, every: int = 1, state: State | None = None
+) -> Path:
+    """Iterate `family(dt)`, with the same program for every dt; as `iterate`, but the family is traced in dt."""
+    return _iterate(family(dt), family, loss, params, check.recorded(steps, every), state, None, None)
+
+
+class _Alone(NamedTuple):
+    """The family that consists of one method."""
+
+    method: Any
+
+    def __call__(self, dt: Any) -> Any:
+        return self.method
+
+
+def _iterate(
+    method: Any,
+    family: Family,
+    loss: Any,
+    params: Params,
+    length: tuple[int, int],
+    state: Any,
+    start: Any,
+    observe: Any,
+) -> Path:
+    steps, every = length
+    dt = float(getattr(method, "dt", 1.0))
     check.differentiable("params", params)
     _refuse_tracers(params, state, start)
     with jax.enable_x64(True):
@@ -84,11 +114,11 @@ def iterate(
         begin = start_state(method, theta, state, jax.jit(bound).eval_shape(theta).dtype)
         watched = {name: _observer(watcher) for name, watcher in (observe or {}).items()}
         memory = {name: watcher.init(theta, begin) for name, watcher in watched.items()}
-        recorded = _run(method, program, data, theta, begin, steps // every, every, tuple(watched.items()), memory)
+        run = partial(_run, family, program, points=steps // every, watched=tuple(watched.items()))
+        recorded = run(dt, data, theta, begin, every, memory)
         _refuse_tracers(recorded)
         theta, moments, losses, seen = tree.to_numpy(recorded)
         made = updates_made(method, params, begin) if start is None and state is not None else None
-    dt = float(getattr(method, "dt", 1.0))
     times = (start or 0.0) + dt * ((made or 0) + every * np.arange(1 + steps // every))
     diverged = diverged_at(times, theta, moments, losses)
     sound = times if diverged is None else times[times < diverged]  # what was seen after a divergence says nothing
@@ -121,9 +151,9 @@ def _padded(seen: Any, length: int) -> Any:
     return jax.tree.map(pad, seen)
 
 
-@partial(jax.jit, static_argnames=("method", "program", "points", "every", "watched"))
-def _run(method, program, data, params, state, points, every, watched, memory):
-    loss = program.bind(data)
+@partial(jax.jit, static_argnames=("family", "program", "points", "watched"))
+def _run(family, program, dt, data, params, state, every, memory, points, watched):
+    method, loss = family(dt), program.bind(data)
 
     def step(carry):
         params, state, value = advance(method, loss, *carry)

@@ -89,8 +89,15 @@ def _rate(equation, params, state, seen, z):
     first, last = seen[0], seen[1]
     # Not jnp.clip, whose derivative at the ends of the interval is a half.
     state = with_clock(state, mask, lambda t: jnp.where(t < first, first, jnp.where(t > last, last, t)))
-    grads = jax.tree.map(jnp.conj, jax.grad(loss)(params))
-    return tree.ravel_real(flow_of(method)(grads, state, params))[0]
+    flow = flow_of(method)
+
+    def gradient(params):
+        return jax.tree.map(jnp.conj, jax.grad(loss)(params))
+
+    if getattr(flow, "takes_along", False):  # a flow that needs the rate of the gradient along it
+        grads, along = jax.linearize(gradient, params)
+        return tree.ravel_real(flow(grads, state, params, along=along))[0]
+    return tree.ravel_real(flow(gradient(params), state, params))[0]
 
 
 _compiled_rate = partial(jax.jit, static_argnums=0)(_rate)
