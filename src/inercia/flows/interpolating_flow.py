@@ -23,6 +23,7 @@ import optax
 
 from inercia.core import check
 from inercia.core.method import Params, State
+from inercia.core.optimizer_state import update_of
 from inercia.flows.smoothness import require_smooth
 
 #: The differences Delta^n whose growth measures the convergence of the series.
@@ -141,9 +142,7 @@ class Interpolated:
         return updates, self._timed(after, params)
 
     def _update(self, grads: Params, state: State, params: Params) -> tuple[Params, State]:
-        # Extra arguments serve the transformations that ask for them, as in `iterate`.
-        update = optax.with_extra_args_support(self.transformation).update
-        return update(grads, state, params, value=self.loss(params), grad=grads, value_fn=self.loss)
+        return update_of(self.transformation, self.loss, params, state, grads)[:2]
 
     def _iterate(self, params: Params, state: State, grads: Params = None) -> tuple[Params, State]:
         if grads is None:
