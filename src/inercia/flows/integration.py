@@ -282,7 +282,7 @@ def _continuous(state: State, mask: tuple[bool, ...], dt: Any, time: float, made
         if np.any(abs(np.asarray(shown) - time) > 1e-9 * max(1.0, abs(time))):
             raise ValueError(
                 f"times must start where the state's clock stands, but times[0] = {time:g} and the clock shows "
-                f"{np.asarray(shown)}: start there, or pass another state."
+                f"{float(np.ravel(shown)[0]):g}: start there, or pass another state."
             )
         return moved
 
