@@ -67,8 +67,7 @@ class Interpolated:
     def check(self, params: Params, state: State) -> None:
         """Raise ValueError unless the update is smooth, the first one like the next ones, and the series converges."""
         self._check_floats(params, state)
-        with_value = optax.GradientTransformation(self.transformation.init, self._update)
-        require_smooth(with_value, params, self._counted(state, params))
+        require_smooth(self.transformation, params, self._counted(state, params))
         z = self._iterates(params, state)
         if (name := _special_start(z)) is not None:
             raise ValueError(
