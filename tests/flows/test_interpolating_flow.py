@@ -59,8 +59,8 @@ def test_transformations_that_need_the_value_have_flows():
 @pytest.mark.parametrize(
     ("method", "error", "why"),
     [
-        (optax.polyak_sgd(), ValueError, "to have a flow, but it"),
-        (optax.contrib.momo(), ValueError, "to have a flow, but it"),
+        (optax.polyak_sgd(), ValueError, "the interpolated flow needs"),
+        (optax.contrib.momo(), ValueError, "the interpolated flow needs"),
         (optax.lbfgs(), (TypeError, ValueError), "as a float, its counters too, which this update does not take"),
         (optax.adam(0.1, mu_dtype="bfloat16"), TypeError, r"state\[0\].mu is kept in bfloat16"),
         (optax.noisy_sgd(0.1, key=0), TypeError, "is a key of random numbers: noise needs a stochastic equation"),
@@ -79,6 +79,17 @@ def test_a_schedule_that_jumps_is_doubted():
     iterates = ia.iterate(method, bowl, START, 30)
     np.testing.assert_allclose(flow.params[1], iterates.params[16], atol=1e-5)
     np.testing.assert_allclose(flow.params[2], iterates.params[30], atol=1e-2)
+
+
+def test_the_clock_is_the_counter_of_updates():
+    """A count of failures stands still, and schedule-free's counter starts at 1: neither is the time."""
+    method = optax.apply_if_finite(optax.sgd(0.1, 0.5), 3)
+    chained = optax.chain(optax.scale_by_schedule(lambda t: 1.0), method)
+    path = ia.iterate(chained, bowl, START, 12)
+    flow = ia.integrate(chained, bowl, path.params[8], [8.0, 12.0], state=path[8].state)
+    np.testing.assert_allclose(flow.params[-1], path.params[12], atol=1e-4)
+    with pytest.raises(ValueError, match=r"times\[0\] = 0 and the clock shows 8:"):
+        ia.integrate(chained, bowl, path.params[8], [0.0, 4.0], state=path[8].state)
 
 
 def test_equal_flows_share_a_program():

@@ -20,11 +20,12 @@ import optax
 
 from inercia.core import check, tree
 from inercia.core.method import Method, NoFlow, Params, State
+from inercia.core.optimizer_state import updates_made
 from inercia.core.path import Path, Solve
 from inercia.core.progress import bar as progress_bar
 from inercia.flows import scipy_rk, stepping
 from inercia.flows.dense_output import Dense
-from inercia.flows.interpolating_flow import interpolated
+from inercia.flows.interpolating_flow import Interpolated, interpolated
 from inercia.flows.iteration import diverged_at
 from inercia.flows.pieces import Piece, pieces_of
 from inercia.flows.vector_field import EVERYWHERE, Field, clocks, flow_of, with_clock
@@ -117,7 +118,8 @@ def integrate(
         check.loss_of(loss, theta)
         start = _numbers(method.init(theta) if state is None else state)
         mask = clocks(getattr(solved, "transformation", solved), theta, start)
-        start = _continuous(start, mask, getattr(method, "dt", 1.0), times[0])
+        made = updates_made(solved.transformation, theta, start) if isinstance(solved, Interpolated) else None
+        start = _continuous(start, mask, getattr(method, "dt", 1.0), times[0], made)
         if hasattr(solved, "check"):
             solved.check(theta, start)
         field = Field((_key(solved), loss, mask), theta, start)
@@ -267,18 +269,22 @@ def _numbers(state: State) -> State:
     return state
 
 
-def _continuous(state: State, mask: tuple[bool, ...], dt: Any, time: float) -> State:
-    """Return the state as a point of the flow: floats, counters turned into the clock, which must show `time`."""
+def _continuous(state: State, mask: tuple[bool, ...], dt: Any, time: float, made: int | None) -> State:
+    """Return the state as a point of the flow: floats, counters turned into the clock, which must show `time`.
+
+    Where the updates made are given, they are what the clock shows: a counter may start at 1, or count failures.
+    """
 
     def as_time(leaf):
         counts = jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.integer)
-        shown = jnp.asarray(leaf, float) * (float(dt) if counts else 1.0)
+        moved = jnp.asarray(leaf, float) * (float(dt) if counts else 1.0)
+        shown = moved if made is None else made * float(dt)
         if np.any(abs(np.asarray(shown) - time) > 1e-9 * max(1.0, abs(time))):
             raise ValueError(
                 f"times must start where the state's clock stands, but times[0] = {time:g} and the clock shows "
-                f"{np.asarray(shown)}: start there, or pass another state."
+                f"{float(np.ravel(shown)[0]):g}: start there, or pass another state."
             )
-        return shown
+        return moved
 
     return tree.float64(with_clock(state, mask, as_time))
 

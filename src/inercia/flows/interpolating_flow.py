@@ -23,6 +23,7 @@ import optax
 
 from inercia.core import check
 from inercia.core.method import Params, State
+from inercia.core.optimizer_state import update_of
 from inercia.flows.smoothness import require_smooth
 
 #: The differences Delta^n whose growth measures the convergence of the series.
@@ -66,8 +67,7 @@ class Interpolated:
     def check(self, params: Params, state: State) -> None:
         """Raise ValueError unless the update is smooth, the first one like the next ones, and the series converges."""
         self._check_floats(params, state)
-        with_value = optax.GradientTransformation(self.transformation.init, self._update)
-        require_smooth(with_value, params, self._counted(state, params))
+        require_smooth(self.transformation, params, self._counted(state, params))
         z = self._iterates(params, state)
         if (name := _special_start(z)) is not None:
             raise ValueError(
@@ -141,9 +141,7 @@ class Interpolated:
         return updates, self._timed(after, params)
 
     def _update(self, grads: Params, state: State, params: Params) -> tuple[Params, State]:
-        # Extra arguments serve the transformations that ask for them, as in `iterate`.
-        update = optax.with_extra_args_support(self.transformation).update
-        return update(grads, state, params, value=self.loss(params), grad=grads, value_fn=self.loss)
+        return update_of(self.transformation, self.loss, params, state, grads)[:2]
 
     def _iterate(self, params: Params, state: State, grads: Params = None) -> tuple[Params, State]:
         if grads is None:
