@@ -176,7 +176,10 @@ def begin(name, method, dt):
     return (first._replace(count=np.int32(round(16 / dt)), mu=g, **warm), *rest)
 
 
-@pytest.mark.parametrize("name", ["amsgrad", "adamax", "clip", "clip by norm"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("adamax", "clip by norm")]
+
+
+@pytest.mark.parametrize("name", ["amsgrad", "clip", *SLOW])
 def test_the_flow_across_kinks_is_followed_at_order_one(name):
     family, times, fine = FAMILIES[name][0], np.linspace(0, 16, 9), 1 / 1024
     at = 16 if name in ("amsgrad", "adamax") else 0

@@ -8,7 +8,6 @@ compile again nor go unseen.
     loss(params, batch)   ->   partial(loss, batch=batch)   =   Loss(function, the form of batch)  +  arrays of batch
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,11 +18,11 @@ import numpy as np
 class Loss(NamedTuple):
     """A loss without its data: hashable, equal where function and form of the data are equal."""
 
-    function: Callable
+    function: Any
     form: Any  # the tree that the partial bound; None for a plain function
     fixed: tuple  # its leaves, None where the array is handed over
 
-    def bind(self, data: tuple) -> Callable:
+    def bind(self, data: tuple) -> Any:
         """Return the function of the params alone."""
         if self.form is None:
             return self.function
