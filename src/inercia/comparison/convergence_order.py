@@ -23,7 +23,8 @@ from inercia.edge_of_stability.hessian import CurvatureError, sharpness
 from inercia.edge_of_stability.preconditioning import rule
 from inercia.flows.integration import integrate
 from inercia.flows.iteration import iterate, iterate_refined
-from inercia.flows.smoothness import nonsmooth_operations
+from inercia.flows.sliding_modes import DIRECTION, sliding
+from inercia.flows.smoothness import jumps, nonsmooth_operations
 
 #: Points of the time axis at which a family's members are compared.
 _POINTS = 16
@@ -49,6 +50,8 @@ class Order(NamedTuple):
 #: Why an order cannot be certified.
 DOUBTS = {
     "not smooth": "no order: the update is not smooth ({}), so that it has no flow",
+    "crossings": "no clear order: slope {:.2f}, spoilt where the iterates cross a corner of the update ({}); refine dt "
+    "further, or compare before or after it",
     "unstable": "no order: the iterates diverge at dt = {:g}; take smaller steps",
     "exact": "no order: iterates and flow agree to rounding",
     "rounding": "no order: at dt = {:g} the gap is at the floor of rounding; take larger steps",
@@ -115,7 +118,7 @@ def order(
     check.in_unit_interval("after", after)
     nan = np.full(len(grid.dts), np.nan)
     members = [family(float(dt)) for dt in grid.dts]
-    rough = nonsmooth_operations(members[0], tree.at_least_float(params))
+    rough = jumps(members[0], tree.at_least_float(params))
     if rough:
         return _without_slope(grid.dts, nan, "not smooth", ", ".join(rough))
 
@@ -149,7 +152,8 @@ def order(
     own = members[-1] if flow is None and flows is None else None
     layer = partial(_layer, own, loss, params, time, begins)
     reached = partial(_sharpness, members[0], loss, params, grid, begins(grid.dts[0]))
-    return _judge(grid.dts, _Measured(*map(np.array, measured)), layer, reached)
+    crossed = partial(_crossed, family, loss, params, time, grid.dts[0], state)
+    return _judge(grid.dts, _Measured(*map(np.array, measured)), layer, reached, crossed)
 
 
 class _Grid(NamedTuple):
@@ -205,7 +209,7 @@ def _doubt(kind: str, *values: Any) -> tuple[str, str]:
     return DOUBTS[kind].format(*values) + ".", kind
 
 
-def _judge(dts: np.ndarray, measured: _Measured, layer: Callable, reached: Callable) -> Order:
+def _judge(dts: np.ndarray, measured: _Measured, layer: Callable, reached: Callable, crossed: Callable) -> Order:
     gaps, floors, errors, displacements = measured
     if (gaps <= floors).all():
         return _without_slope(dts, gaps, "exact")
@@ -232,6 +236,8 @@ def _judge(dts: np.ndarray, measured: _Measured, layer: Callable, reached: Calla
         return Order(*found, *_doubt("too few", slope, len(dts)))
     if not settled and gaps[0] > 0.5 * displacements[0]:
         return Order(*found, *_doubt("coarse", dts[0]))
+    if not settled and (corners := crossed()):
+        return Order(*found, *_doubt("crossings", slope, corners))
     if not settled and (rest := _rest(dts, gaps)) > 0.1 * gaps[-1]:
         return Order(*found, *_doubt("another flow", rest))
     if not settled:
@@ -277,6 +283,14 @@ def _sharpness(method: Any, loss: Any, params: Params, grid: _Grid, begin: Any) 
     except (ValueError, TypeError, CurvatureError):  # no preconditioner, or a Hessian that does not exist
         return 0.0
     return float(seen.observed["sharpness"].max() / bound)
+
+
+def _crossed(family: Family, loss: Any, params: Params, time: float, dt: float, state: Any) -> str:
+    """Return the operations of the update at whose corners the iterates change their branch."""
+    if not nonsmooth_operations(family(float(dt)), tree.at_least_float(params)):
+        return ""
+    counted = sliding(family, loss, params, time, float(dt), state=state).changes
+    return ", ".join(name for name, changes in counted.items() if name != DIRECTION and changes.max() > 0)
 
 
 def _quotient(name: str, value: float, by: str, divisor: float) -> int:

@@ -122,6 +122,8 @@ def integrate(
         start = _continuous(start, mask, getattr(method, "dt", 1.0), times[0], made)
         if hasattr(solved, "check"):
             solved.check(theta, start)
+        if hasattr(flow_of(solved), "project"):
+            start = flow_of(solved).project(jax.tree.map(jnp.conj, jax.grad(loss)(theta)), start)
         field = Field((_key(solved), loss, mask), theta, start)
         z0 = np.asarray(tree.ravel_real((theta, start))[0])
         _check_memory(solver, z0.size)
