@@ -13,6 +13,7 @@ from inercia.methods.scalar_rmsprop import *
 from inercia.methods.adagrad import *
 from inercia.methods.adadelta import *
 from inercia.methods.adam import *
+from inercia.methods.adamax import *
 from inercia.methods.adamw import *
 from inercia.methods.nadam import *
 from inercia.methods.lion import *
