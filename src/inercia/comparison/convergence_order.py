@@ -126,7 +126,7 @@ def order(
         return state(float(dt)) if callable(state) else state
 
     def solve(dt: float, times: np.ndarray, begin: Any, rtol: float, atol: float) -> Path:
-        given = flow if flows is None else flows(float(dt))
+        given: Any = flow if flows is None else flows(float(dt))
         bare = isinstance(given, optax.GradientTransformation) or not isinstance(given, tuple)
         own, theta, s = (given, params, begin) if bare else given
         own = family(float(dt)) if own is None else own

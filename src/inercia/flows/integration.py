@@ -22,6 +22,7 @@ from inercia.core import check, tree
 from inercia.core.method import Method, NoFlow, Params, State
 from inercia.core.optimizer_state import updates_made
 from inercia.core.path import Path, Solve
+from inercia.core.precision import in_float64
 from inercia.core.progress import bar as progress_bar
 from inercia.flows import scipy_rk, stepping
 from inercia.flows.dense_output import Dense
@@ -112,10 +113,11 @@ def integrate(
         check.positive(name, value)
     watched = _events(events)
     check.differentiable("params", params)
-    solved = _with_flow(method, loss, state)
     with jax.enable_x64(True):
         theta = tree.float64(params)
+        loss = in_float64(loss, theta)
         check.loss_of(loss, theta)
+        solved = _with_flow(method, loss, state)
         start = _numbers(method.init(theta) if state is None else state)
         mask = clocks(getattr(solved, "transformation", solved), theta, start)
         made = updates_made(solved.transformation, theta, start) if isinstance(solved, Interpolated) else None
@@ -202,9 +204,7 @@ def _check_start(field: Field, times: np.ndarray, z0: np.ndarray) -> None:
     if not np.isfinite(first).all():
         raise ValueError("the flow must be finite at the start, but it is not: check params, state and loss there.")
     if times[-1] < 0 <= times[0] and any(field.equation[2]):
-        warm, _ = tree.ravel_real(
-            (field.params, jax.tree.map(lambda x: x + 1, field.state))
-        )  # not 0, whose average is 0
+        warm, _ = tree.ravel_real((field.params, jax.tree.map(lambda x: x + 1, field.state)))  # averages that are not 0
         one, two = (field.rate((t, t), warm) for t in (1.0, 2.0))
         if not np.array_equal(one, two):
             raise ValueError(

@@ -16,10 +16,12 @@ import numpy as np
 import optax
 
 from inercia.core import check, tree
+from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Family, Params, State
 from inercia.core.optimizer_state import advance, start_state, updates_made
 from inercia.core.partial_loss import separated
 from inercia.core.path import Path
+from inercia.core.precision import in_float64
 
 
 class Observer(NamedTuple):
@@ -107,7 +109,7 @@ def _iterate(
     _refuse_tracers(params, state, start)
     with jax.enable_x64(True):
         theta = tree.float64(params)
-        program, data = separated(loss)
+        program, data = separated(loss if isinstance(loss, partial) else in_float64(loss, theta))
         data = tree.float64(data)
         bound = program.bind(data)
         check.loss_of(bound, theta)
@@ -152,6 +154,7 @@ def _padded(seen: Any, length: int) -> Any:
 
 
 @partial(jax.jit, static_argnames=("family", "program", "points", "watched"))
+@fast_convolutions
 def _run(family, program, dt, data, params, state, every, memory, points, watched):
     method, loss = family(dt), program.bind(data)
 

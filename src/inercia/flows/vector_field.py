@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from inercia.core import tree
+from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Params, State
 from inercia.flows import scipy_rk
 
@@ -104,11 +105,13 @@ _compiled_rate = partial(jax.jit, static_argnums=0)(_rate)
 
 
 @partial(jax.jit, static_argnums=0)
+@fast_convolutions
 def _jacobian(equation, params, state, seen, z):
     return jax.jacfwd(partial(_rate, equation, params, state, seen))(z)
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
+@fast_convolutions
 def _step(equation, solver, params, state, seen, slopes, y, f, h, rtol, atol):
     return scipy_rk.stages(solver, partial(_rate, equation, params, state, seen), slopes, y, f, h, rtol, atol)
 
@@ -120,6 +123,7 @@ def _event(event, params, state, t, z):
 
 
 @partial(jax.jit, static_argnums=0)
+@fast_convolutions
 def _path(loss, params, state, z):
     _, rebuild = tree.ravel_real((params, state))
     params, state = jax.vmap(rebuild)(z)

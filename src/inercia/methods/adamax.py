@@ -6,8 +6,8 @@ and follows |g| + eps while that rises; its equation has a corner there, which s
     u' = -(1-b2) u                        where u > |g| + eps
     u' = max(-(1-b2) u, d|g|/dt)          where u = |g| + eps
 
-d|g|/dt needs the rate of the gradient along the flow, which `integrate` gives as `along`; it also starts the flow on the
-right side, by `project`. Without `along` the flow holds while no |g_j| rises above its u_j.
+d|g|/dt needs the rate of the gradient along the flow, which `integrate` gives as `along`; it also starts the flow at
+u = |g| + eps, by `project`. Without `along` the flow holds while no |g_j| rises above its u_j.
 
 Source: Kingma & Ba 2015, section 7.1. Names, order and defaults are those of `optax.adamax`.
 """
