@@ -147,7 +147,7 @@ def test_interrupt(capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_demo", interrupted)
+    monkeypatch.setattr(cli.run_demo, "demo", interrupted)
     code, _, err = run(capsys, "demo")
     assert code == 130
     assert err == "inercia: interrupted\n"

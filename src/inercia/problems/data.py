@@ -85,7 +85,7 @@ def teacher(network: Network, rows: int, key: Any, noise: float = 0.0) -> tuple[
         The data, float32, and the teacher's params.
 
     Example:
-        >>> from inercia.network import mlp
+        >>> from inercia.problems.network import mlp
         >>> data, params = teacher(mlp([3, 4, 1]), 10, jax.random.key(0))
         >>> data.x.shape, data.y.shape
         ((10, 3), (10, 1))

@@ -83,7 +83,7 @@ def risk(network: Network, loss: str | Callable[[Array, Array], Array] = "square
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from inercia.network import mlp
+        >>> from inercia.problems.network import mlp
         >>> network = mlp([2, 3])
         >>> loss = risk(network, "cross-entropy")
         >>> params = jax.tree.map(jnp.zeros_like, network.init(jax.random.key(0)))

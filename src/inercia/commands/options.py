@@ -1,0 +1,108 @@
+"""What several commands ask for: a method by name, a problem, a table; and the exception of a computation that failed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from inercia.core import check
+from inercia.core.method import Method
+from inercia.flows.integration import SOLVERS
+from inercia.methods import METHODS
+from inercia.problems.digits_loss import digits_loss
+from inercia.problems.network import ACTIVATIONS
+from inercia.problems.toy_losses import PROBLEMS
+
+#: Learning rates for training; the 2-D problems bring their own.
+RATES = {
+    "sgd": 0.1, "momentum": 0.1, "nesterov": 0.02, "rmsprop": 1e-3, "adagrad": 0.05, "adam": 2e-3, "adamw": 2e-3,
+    "nadam": 2e-3, "lion": 3e-4, "sign_sgd": 3e-4, "scalar_rmsprop": 0.02,
+}  # fmt: skip
+#: Arguments at which a method reaches its edge of stability on the digits within a thousand updates.
+EDGES: dict[str, dict[str, Any]] = {
+    "sgd": {"learning_rate": 0.8},
+    "momentum": {"learning_rate": 2.0, "beta": 0.5},
+    "rmsprop": {"learning_rate": 1e-3, "decay": 0.99, "bias_correction": True},
+    "scalar_rmsprop": {"learning_rate": 0.03},
+    "adam": {"learning_rate": 1e-3, "b1": 0.5, "b2": 0.99},
+}
+
+
+def listed(names: Any) -> str:
+    """Return "a, b or c"."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}"
+
+
+MethodName = Annotated[str, arg(help=f"{listed(METHODS)}.")]
+EdgeMethodName = Annotated[str, arg(help=f"{listed(EDGES)}.")]
+ActivationName = Annotated[str, arg(help=f"Of the hidden layers: {listed(ACTIVATIONS)}.")]
+ProblemName = Annotated[str, arg(help=f"{listed(PROBLEMS)} (two parameters), or digits (a 64-32-10 network).")]
+SolverName = Annotated[str, arg(help=f"Of the differential equation: {listed(SOLVERS)}.")]
+
+
+class FailedError(Exception):
+    """The computation ran and failed; its message is for the reader."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Arguments of the method.
+
+    Args:
+        learning_rate: Step size; by default one that suits the problem.
+        beta: Decay of momentum's average, 0.9 by default.
+        scheme: Momentum's order: semi-implicit (new average) or explicit (the lecture's old one).
+    """
+
+    learning_rate: float | None = None
+    beta: float | None = None
+    scheme: str | None = None
+
+    def method(self, name: str, usual: float, dt: float = 1.0) -> Method:
+        """Return the method of that name, with the `usual` learning rate unless one is given."""
+        check.one_of("method", name, METHODS)
+        given = {k: v for k, v in (("beta", self.beta), ("scheme", self.scheme)) if v is not None}
+        if given and name != "momentum":
+            raise ValueError(f"--{next(iter(given))} belongs to the method momentum, but the method is {name}.")
+        return METHODS[name](usual if self.learning_rate is None else self.learning_rate, **given, dt=dt)
+
+    def at_the_edge(self, name: str) -> Method:
+        """Return the method with arguments at which it reaches its edge on the digits, but for those that are given."""
+        arguments = dict(EDGES[check.one_of("method", name, EDGES)])
+        if (self.beta is not None and name not in ("momentum", "adam")) or (self.scheme and name != "momentum"):
+            raise ValueError(f"--beta belongs to momentum and adam, --scheme to momentum, but the method is {name}.")
+        if self.scheme is not None:
+            arguments["scheme"] = self.scheme
+        if self.scheme == "explicit":
+            arguments["learning_rate"] = 0.4
+        if self.learning_rate is not None:
+            arguments["learning_rate"] = self.learning_rate
+        if self.beta is not None:
+            arguments["b1" if name == "adam" else "beta"] = self.beta
+        return METHODS[name](**arguments)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where the rows come from.
+
+    Args:
+        data: A .csv, .npz (arrays x and y) or IDX file; the bundled digits when left out.
+        labels: The IDX file of the labels, when data is IDX.
+        target: CSV column to predict, by name or number; the last by default.
+    """
+
+    data: Path | None = None
+    labels: Path | None = None
+    target: str = "-1"
+
+
+def problem(name: str, method: str) -> tuple[Any, Any, float]:
+    """Return loss, start and usual learning rate of a problem for `compare` and `order`."""
+    check.one_of("problem", name, [*PROBLEMS, "digits"])
+    if name == "digits":
+        return *digits_loss(), RATES.get(method, 1.0)
+    chosen = PROBLEMS[name]
+    return chosen.loss, chosen.start, chosen.learning_rate
