@@ -1,17 +1,18 @@
-"""What several commands ask for: a method by name, a problem, a table; and the exception of a computation that failed."""
+"""What several commands ask for: a method, a problem, rows; and the exception of a computation that failed."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from inercia.core import check
 from inercia.core.method import Method
 from inercia.flows.integration import SOLVERS
-from inercia.methods import METHODS
+from inercia.methods.table import METHODS
 from inercia.problems.digits_loss import digits_loss
 from inercia.problems.network import ACTIVATIONS
+from inercia.problems.prepared import Prepared, prepare
 from inercia.problems.toy_losses import PROBLEMS
 
 #: Learning rates for training; the 2-D problems bring their own.
@@ -85,18 +86,41 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Table:
+class Rows:
     """Where the rows come from.
 
     Args:
-        data: A .csv, .npz (arrays x and y) or IDX file; the bundled digits when left out.
+        data: A table (.csv, .tsv, .parquet), .npz (arrays x and y) or IDX file; the bundled digits when left out.
         labels: The IDX file of the labels, when data is IDX.
-        target: CSV column to predict, by name or number; the last by default.
+        target: Column to predict, by name or number; the last by default.
+        task: Text and few whole numbers are classes, other numbers a regression, unless said here.
+        header: Whether the first line names the columns; judged by the cells by default.
+        text: Columns that are text although they look like numbers, such as postcodes.
+        drop: Columns to leave out.
+        dates: Formats of dates that could be read in two ways, as day=%d/%m/%Y.
+        gaps: Missing cells: median (filled, and told by a column), or refuse.
     """
 
     data: Path | None = None
     labels: Path | None = None
     target: str = "-1"
+    task: Literal["auto", "classification", "regression"] = "auto"
+    header: bool | None = None
+    text: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    dates: tuple[str, ...] = ()
+    gaps: Literal["median", "refuse"] = "median"
+
+    def prepare(self, test: float, seed: int) -> Prepared:
+        """Return training and test part as the network sees them."""
+        wrong = [date for date in self.dates if "=" not in date]
+        if wrong:
+            raise ValueError(f"--dates must be column=format, such as day=%d/%m/%Y, but it is {wrong[0]!r}.")
+        formats = dict(date.rsplit("=", 1) for date in self.dates)
+        return prepare(
+            self.data, self.labels, target=self.target, task=self.task, gaps=self.gaps, test=test, seed=seed,
+            header=self.header, text=self.text, drop=self.drop, formats=formats,
+        )  # fmt: skip
 
 
 def problem(name: str, method: str) -> tuple[Any, Any, float]:

@@ -6,20 +6,19 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from inercia import plot
-from inercia.commands.options import ActivationName, EdgeMethodName, FailedError, Step, Table
+from inercia.commands.options import ActivationName, EdgeMethodName, FailedError, Rows, Step
 from inercia.comparison.edge_run import Edge
 from inercia.comparison.edge_run import edge as run_beside_its_flows
 from inercia.core import check
 from inercia.edge_of_stability.hessian import CurvatureError
-from inercia.problems.data import digits, split
 from inercia.problems.digits_loss import edge_loss
-from inercia.problems.files import read
+from inercia.problems.labels import one_hot
 
 
 def edge(
     method: EdgeMethodName = "sgd",
     step: OmitArgPrefixes[Step] = Step(),
-    table: OmitArgPrefixes[Table] = Table(),
+    source: OmitArgPrefixes[Rows] = Rows(),
     rows: int = 500,
     hidden: tuple[int, ...] = (16, 16),
     activation: ActivationName = "swish",
@@ -47,15 +46,18 @@ def edge(
         out: Folder for the files.
     """
     chosen = step.at_the_edge(method)
-    everything = None if table.data is None else read(table.data, table.labels, target=table.target)
-    x, y = (digits(0.1, seed) if everything is None else split(everything, 0.1, seed)).train
+    parts = source.prepare(0.1, seed)
+    x, y = parts.train
     if check.integer("rows", rows) > len(x):
         raise ValueError(f"rows must be at most {len(x)}, nine tenths of the data, but it is {rows}.")
-    loss, start = edge_loss(x[:rows], y[:rows], hidden, activation, seed)
+    goal = y if parts.encoding.target.classes is None else one_hot(y, parts.encoding.target.outputs)
+    loss, start = edge_loss(x[:rows], goal[:rows], hidden, activation, seed)
     try:
         run = run_beside_its_flows(chosen, loss, start, steps, k=k, substeps=substeps, window=window)
     except CurvatureError as error:
         raise FailedError(str(error)) from None
+    if source.data is not None:
+        print("\n".join(parts.notes))
     print(f"{method} on {rows} rows, {run.central.flat().shape[1]} parameters, squared error; all in float64")
     _say(run, steps)
     out.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inercia.problems.data import digits
+from inercia.problems.data import checked, digits
 from inercia.problems.empirical_risk import risk
+from inercia.problems.labels import one_hot
 from inercia.problems.network import mlp
 
 
@@ -39,8 +40,10 @@ def edge_loss(
         >>> bool(0.4 < loss(params) < 1.6)
         True
     """
+    x, y = checked((x, y))
+    x = np.asarray(x, np.float64)
     x = 0.3 * (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 0.1 * x.std())
-    goal = np.eye(int(y.max()) + 1)[y] if y.dtype.kind == "i" else y.reshape(len(y), -1)
+    goal = one_hot(y) if y.dtype.kind in "iu" else y.reshape(len(y), -1)
     network = mlp([x.shape[1], *hidden, goal.shape[1]], activation)
     of_batch, batch = risk(network), (jnp.asarray(x, jnp.float32), jnp.asarray(goal, jnp.float32))
     return lambda params: of_batch(params, batch), network.init(jax.random.key(seed))
