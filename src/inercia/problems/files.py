@@ -56,7 +56,7 @@ def read(
     Example:
         >>> import tempfile, pathlib
         >>> file = pathlib.Path(tempfile.mkdtemp()) / "t.csv"
-        >>> _ = file.write_text("a,b,label\n0.5,1,0\n2,3.5,1\n")
+        >>> _ = file.write_text("a,b,label\\n0.5,1,0\\n2,3.5,1\\n")
         >>> data = read(file)
         >>> data.x.tolist(), data.y.tolist()
         ([[0.5, 1.0], [2.0, 3.5]], [0, 1])

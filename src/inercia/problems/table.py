@@ -60,7 +60,7 @@ def database() -> Iterator[tuple[Any, Path]]:
     except ImportError:
         raise ImportError("tables are read by DuckDB: pip install duckdb.") from None
     # Nothing is fetched: a table never makes DuckDB load a part of itself from elsewhere.
-    alone = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+    alone = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "threads": 2}
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(config=alone) as db:
         db.execute("SET TimeZone = 'UTC'")
         yield db, Path(folder)
@@ -90,7 +90,9 @@ def column_values(path: Path, db: Any, expression: str, source: str = "cells") -
 def filled(values: Any) -> np.ndarray:
     """Return what the database gave as float64, nan where missing, or as objects, None where missing."""
     if values.dtype == object:
-        return np.ma.filled(values, None) if isinstance(values, np.ma.MaskedArray) else values
+        cells = np.array(np.ma.getdata(values))
+        cells[np.ma.getmaskarray(values)] = None  # numpy.ma.filled(values, None) would write "?"
+        return cells
     numbers = np.ma.filled(values.astype(np.float64), np.nan)
     return np.asarray(numbers)
 

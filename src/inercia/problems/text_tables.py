@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inercia.problems.column_kinds import judged
+from inercia.problems.column_kinds import judged, load_cells
 from inercia.problems.table import MISSING, FileError, Table, Wishes, assembled, filled, quoted, run
 
 #: Separators that are tried where the file gives no ground to choose.
@@ -47,7 +47,7 @@ def read_text(path: Path, db: Any, wishes: Wishes, folder: Path, separator: str 
     plain = folder / "table.csv"  # in UTF-8, under a name without wildcards
     plain.write_text(content, encoding="utf-8", newline="")
     first = content.split("\n", 1)[0]
-    shape = _dialect(path, db, plain, first, separator)
+    shape = _dialect(db, plain, content, separator)
     lines = run(path, db, f"SELECT * FROM {shape.rows(plain)} LIMIT {_ROWS_FOR_THE_HEADER}").fetchall()
     if not lines:
         raise FileError(f"{path}: the table has no rows.")
@@ -60,7 +60,7 @@ def read_text(path: Path, db: Any, wishes: Wishes, folder: Path, separator: str 
         numbers = _all_numbers(db, shape.rows(plain, "DOUBLE", named))
         if numbers is not None:
             return assembled(path, names, numbers, {}, wishes, unnamed)
-    run(path, db, f"CREATE TABLE cells AS SELECT * FROM {shape.rows(plain, skip=named)}")
+    load_cells(path, db, shape.rows(plain, skip=named), shape.width)
     columns, kinds = [], {}
     for i, name in enumerate(names):
         if name in wishes.drop:
@@ -81,7 +81,6 @@ def _all_numbers(db: Any, rows: str) -> list | None:
 
 class _Dialect(NamedTuple):
     separator: str
-    quote: str
     width: int
     numeric: bool  # the sniffer saw nothing but numbers
 
@@ -90,28 +89,28 @@ class _Dialect(NamedTuple):
         missing = ", ".join(map(quoted, MISSING))
         return (
             f"read_csv({quoted(file)}, auto_detect=false, columns={{{columns}}}, delim={quoted(self.separator)}, "
-            f"quote={quoted(self.quote)}, escape={quoted(self.quote)}, header={skip}, nullstr=[{missing}], "
+            f"quote='\"', escape='\"', header={skip}, nullstr=[{missing}], "
             "new_line='\\n', max_line_size=100000000)"
         )
 
 
-def _dialect(path: Path, db: Any, plain: Path, first: str, separator: str | None) -> _Dialect:
-    delim = "" if separator is None else f", delim={quoted(separator)}"
-    sniffed = (
-        f"SELECT Delimiter, Quote, len(Columns), Columns FROM sniff_csv({quoted(plain)}, skip=0, "
-        f"sample_size=2048, max_line_size=100000000{delim})"
+def _dialect(db: Any, plain: Path, content: str, separator: str | None) -> _Dialect:
+    """Choose the separator; the quote is ", for an apostrophe is a letter."""
+    wishes = ", quote='\"'" + ("" if separator is None else f", delim={quoted(separator)}")
+    sniff = (
+        f"SELECT Delimiter, len(Columns), Columns FROM sniff_csv({quoted(plain)}, skip=0, sample_size=2048, "
+        f"max_line_size=100000000{wishes})"
     )
     try:
-        found, quote, width, columns = db.execute(sniffed).fetchone()
+        found, width, columns = db.execute(sniff).fetchone()
     except Exception:  # ragged or broken: read it strictly, so that the place is named
-        found, quote, width, columns = "", "", 1, []
-    quote = quote if quote in ('"', "'") else '"'
+        found, width, columns = "", 1, []
     if width < 2 or found not in _SEPARATORS:
-        outside = re.sub(f"{quote}[^{quote}]*{quote}", "", first)
-        found = separator or max(_SEPARATORS, key=outside.count)
-        width, columns = outside.count(found) + 1, []
-    numeric = bool(columns) and all(c["type"] in ("BIGINT", "DOUBLE", "HUGEINT") for c in columns)
-    return _Dialect(found, quote, width, numeric)
+        first = re.sub('"[^"]*"', "", content).split("\n", 1)[0]
+        found = separator or max(_SEPARATORS, key=first.count)
+        width, columns = first.count(found) + 1, []
+    numeric = bool(columns) and all(column["type"] in ("BIGINT", "DOUBLE", "HUGEINT") for column in columns)
+    return _Dialect(found, width, numeric)
 
 
 def _has_header(path: Path, first: tuple, rest: list[tuple], wish: bool | None) -> bool:
