@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import inercia as ia
@@ -191,6 +191,7 @@ CELL = st.one_of(
 )
 
 
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(CELL, CELL), min_size=2, max_size=12), st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n"])
 )
@@ -206,6 +207,7 @@ def test_random_numbers_are_those_of_pandas(tmp_path_factory, rows, separator, e
 WORD = st.text(st.sampled_from("abñ€ 0\"',;x\n"), max_size=5)
 
 
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(WORD, WORD), min_size=2, max_size=8),
     st.sampled_from([",", ";", "\t"]),

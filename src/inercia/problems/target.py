@@ -81,7 +81,7 @@ def fit_target(
     text = values.dtype == object
     distinct = np.unique(values) if values.ndim == 1 else None
     if distinct is not None and len(distinct) < 2:
-        raise ValueError(f"target {name!r} must take at least two values, but all of its rows are {distinct[0]!r}.")
+        raise ValueError(f"target {name!r} must take at least two values, but all of its rows are {distinct.item()!r}.")
     classify, why = _decided(values, distinct, task, text, labels)
     rows = len(values)
     if not classify:
