@@ -47,7 +47,8 @@ def seeds() -> list[tuple[str, bytes]]:
     return [
         (".csv", csv), (".csv", csv.replace(b",", b";")), (".csv.gz", gzip.compress(csv)), (".npz", npz.getvalue()),
         (".csv", words.encode()), (".csv", words.encode("utf-16")), (".parquet", parquet()),
-        (".tsv", words.encode("latin-1").replace(b",", b"\t")), (".parquet", parquet()), (".model", model()), (".model", model()),
+        (".tsv", words.encode("latin-1").replace(b",", b"\t")), (".parquet", parquet()),
+        (".model", model()), (".model", model()),
         (".npz", trap.getvalue()), (".npz", pickle.dumps(Trap())), (".idx", idx), (".idx.gz", gzip.compress(idx)),
         (".npy", npy.getvalue()), (".npy", npy.getvalue().replace(b"(2, 3)", b"(2**3, 3)")),
         (".idx", b"\0\0\x0e\x03" + struct.pack(">III", 2**31, 2**31, 8)),

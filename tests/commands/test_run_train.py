@@ -112,8 +112,9 @@ def test_edge_takes_signs_as_two_classes(capsys, tmp_path):
     x = RNG.normal(size=(40, 2))
     for name, low in (("signs", -1), ("zeros", 0)):
         file = write(tmp_path / f"{name}.csv", ["u", "v", "y"], [[*row, 1 if row[0] > 0 else low] for row in x])
-        code, out, _ = run(
-            capsys, "edge", "--data", file, "--rows", 30, "--hidden", 4, "--steps", 8, "--k", 1, "--window", 4, "--out", tmp_path / name,
+        code, _, _ = run(
+            capsys, "edge", "--data", file, "--rows", 30, "--hidden", 4, "--steps", 8, "--k", 1,
+            "--window", 4, "--out", tmp_path / name,
         )  # fmt: skip
         assert code == 0
     with np.load(tmp_path / "signs" / "edge.npz") as a, np.load(tmp_path / "zeros" / "edge.npz") as b:

@@ -32,7 +32,8 @@ def by_hand(model, table):
     columns, mean, scale, target = model.encoding
     size, word = table.columns["size"], table.columns["town"]
     x = np.column_stack([
-        table.columns["day"], word == "Bonn", word == "Rome", np.where(np.isnan(size), columns[2].median, size), np.isnan(size),
+        table.columns["day"], word == "Bonn", word == "Rome",
+        np.where(np.isnan(size), columns[2].median, size), np.isnan(size),
     ])  # fmt: skip
     x = (x - mean) / scale
     (w1, b1), (w2, b2) = ((np.asarray(w, np.float64), np.asarray(b, np.float64)) for w, b in model.params)

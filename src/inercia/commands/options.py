@@ -15,19 +15,8 @@ from inercia.problems.network import ACTIVATIONS
 from inercia.problems.prepared import Prepared, prepare
 from inercia.problems.toy_losses import PROBLEMS
 
-#: Learning rates for training; the 2-D problems bring their own.
-RATES = {
-    "sgd": 0.1, "momentum": 0.1, "nesterov": 0.02, "rmsprop": 1e-3, "adagrad": 0.05, "adam": 2e-3, "adamw": 2e-3,
-    "nadam": 2e-3, "lion": 3e-4, "sign_sgd": 3e-4, "scalar_rmsprop": 0.02,
-}  # fmt: skip
-#: Arguments at which a method reaches its edge of stability on the digits within a thousand updates.
-EDGES: dict[str, dict[str, Any]] = {
-    "sgd": {"learning_rate": 0.8},
-    "momentum": {"learning_rate": 2.0, "beta": 0.5},
-    "rmsprop": {"learning_rate": 1e-3, "decay": 0.99, "bias_correction": True},
-    "scalar_rmsprop": {"learning_rate": 0.03},
-    "adam": {"learning_rate": 1e-3, "b1": 0.5, "b2": 0.99},
-}
+#: Methods that can be run at their edge: arguments with which they reach it on the digits within a thousand updates.
+EDGES: dict[str, dict[str, Any]] = {name: factory.edge for name, factory in METHODS.items() if factory.edge}
 
 
 def listed(names: Any) -> str:
@@ -61,9 +50,10 @@ class Step:
     beta: float | None = None
     scheme: str | None = None
 
-    def method(self, name: str, usual: float, dt: float = 1.0) -> Method:
-        """Return the method of that name, with the `usual` learning rate unless one is given."""
+    def method(self, name: str, usual: float | None = None, dt: float = 1.0) -> Method:
+        """Return the method of that name; where no learning rate is given, with the usual one, or that for training."""
         check.one_of("method", name, METHODS)
+        usual = METHODS[name].training_rate if usual is None else usual
         given = {k: v for k, v in (("beta", self.beta), ("scheme", self.scheme)) if v is not None}
         if given and name != "momentum":
             raise ValueError(f"--{next(iter(given))} belongs to the method momentum, but the method is {name}.")
@@ -127,6 +117,6 @@ def problem(name: str, method: str) -> tuple[Any, Any, float]:
     """Return loss, start and usual learning rate of a problem for `compare` and `order`."""
     check.one_of("problem", name, [*PROBLEMS, "digits"])
     if name == "digits":
-        return *digits_loss(), RATES.get(method, 1.0)
+        return *digits_loss(), METHODS[check.one_of("method", method, METHODS)].training_rate
     chosen = PROBLEMS[name]
     return chosen.loss, chosen.start, chosen.learning_rate

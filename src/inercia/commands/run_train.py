@@ -10,7 +10,7 @@ from typing import Annotated
 import jax
 from tyro.conf import OmitArgPrefixes, arg
 
-from inercia.commands.options import RATES, ActivationName, FailedError, MethodName, Rows, Step
+from inercia.commands.options import ActivationName, FailedError, MethodName, Rows, Step
 from inercia.commands.scores import print_scores
 from inercia.core import check
 from inercia.problems.empirical_risk import risk
@@ -77,7 +77,7 @@ def train(
         save_every: Iterations between checkpoints, a multiple of those of an epoch; one epoch by default.
     """
     cluster.join()
-    chosen = step.method(method, RATES.get(method, 1.0))
+    chosen = step.method(method)
     parts = source.prepare(test, seed)
     x, target = parts.train.x, parts.encoding.target
     widths = (x.shape[1], *hidden, target.outputs)

@@ -97,7 +97,7 @@ def scaling(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     A column is constant where its variance is within the rounding of its mean and of itself (Chan, Golub and LeVeque,
     "Algorithms for computing the sample variance", 1983): var <= N eps var + (N eps mean)^2.
     """
-    mean, deviation = np.empty((2, *x.shape[1:]))
+    mean, deviation = np.empty(x.shape[1:]), np.empty(x.shape[1:])
     for block in _blocks(x):
         part = x[..., block].astype(np.float64)
         size = np.ldexp(1.0, np.frexp(np.abs(part).max(axis=0))[1] - 1)

@@ -92,13 +92,15 @@ class Model(NamedTuple):
             "columns": None if columns is None else [column._asdict() for column in columns],
             "target": {"name": target.name, "classes": target.classes, "flat": target.flat},
         }  # fmt: skip
-        weights = {
+        weights: dict[str, Any] = {
             f"layer[{i}].{name}": np.asarray(leaf)
             for i, layer in enumerate(self.params)
             for name, leaf in layer._asdict().items()
             if leaf is not None
         }
-        scales = {"mean": mean, "scale": scale, "target_mean": target.mean, "target_scale": target.scale}
+        scales: dict[str, Any] = {
+            "mean": mean, "scale": scale, "target_mean": target.mean, "target_scale": target.scale,
+        }  # fmt: skip
         with open(file, "wb") as stream:  # savez adds an ending to a name without one
             np.savez(stream, about=np.array(json.dumps(about)), **scales, **weights)
 
@@ -142,8 +144,9 @@ def _model(about: dict, arrays: Any) -> Model:
     widths = tuple(int(width) for width in about["widths"])
     params = []
     for i, shape in enumerate(itertools.pairwise(widths)):
-        w, b = (_numbers(arrays[f"layer[{i}].{name}"], size) for name, size in (("w", shape), ("b", shape[1:])))
-        params.append(Layer(w.astype(np.float32), b.astype(np.float32)))
+        w, b = (arrays.get(f"layer[{i}].{name}") for name in ("w", "b"))
+        bias = None if b is None else jnp.asarray(_numbers(b, shape[1:]), jnp.float32)
+        params.append(Layer(jnp.asarray(_numbers(w, shape), jnp.float32), bias))
     if len(widths) < 2 or about["activation"] not in ACTIVATIONS:
         raise ValueError("no network has these widths and activation")
     inputs = widths[:1]
@@ -156,10 +159,9 @@ def _model(about: dict, arrays: Any) -> Model:
             raise ValueError("columns and inputs differ")
     classes = about["target"]["classes"]
     outputs = widths[-1:] if classes is None else (0,)
-    target = Target(
-        str(about["target"]["name"]), None if classes is None else tuple(classes),
-        *(_numbers(arrays[f"target_{name}"], outputs) for name in ("mean", "scale")), bool(about["target"]["flat"]),
-    )  # fmt: skip
+    target_mean, target_scale = (_numbers(arrays[f"target_{name}"], outputs) for name in ("mean", "scale"))
+    classes = None if classes is None else tuple(classes)
+    target = Target(str(about["target"]["name"]), classes, target_mean, target_scale, bool(about["target"]["flat"]))
     if target.outputs != widths[-1]:
         raise ValueError("targets and outputs differ")
     encoding = Encoding(columns, _numbers(arrays["mean"], inputs), _numbers(arrays["scale"], inputs), target)

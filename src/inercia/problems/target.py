@@ -85,7 +85,7 @@ def fit_target(
     classify, why = _decided(values, distinct, task, text, labels)
     rows = len(values)
     if not classify:
-        if text:
+        if text and distinct is not None:
             raise ValueError(f"a regression needs numbers, but target {name!r} is text, such as {distinct[0]!r}.")
         columns = values.reshape(rows, -1).astype(np.float64)
         mean, scale = scaling(columns[train])
