@@ -7,6 +7,7 @@ import pytest
 from sklearn.datasets import load_iris
 
 from inercia.commands import main as cli
+from inercia.commands.watching import scheduled
 
 
 def run(capsys, *arguments):
@@ -119,3 +120,31 @@ def test_edge_takes_signs_as_two_classes(capsys, tmp_path):
         assert code == 0
     with np.load(tmp_path / "signs" / "edge.npz") as a, np.load(tmp_path / "zeros" / "edge.npz") as b:
         np.testing.assert_array_equal(a["loss"], b["loss"])
+
+
+def test_validation_metrics_and_curve(capsys, tmp_path):
+    code, out, _ = run(
+        capsys, "train", "--hidden", 16, "--epochs", 3, "--validation", 0.1, "--schedule", "warmup-cosine",
+        "--metrics", tmp_path / "m" / "run.csv", "--curve", tmp_path / "m" / "curve.png",
+    )  # fmt: skip
+    assert code == 0
+    assert "1294 rows to train on, 359 to test" in out
+    with open(tmp_path / "m" / "run.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["iterations", "training loss", "validation accuracy", "validation loss"]
+    assert [int(row["iterations"]) for row in rows] == [10, 20, 30]
+    assert f"validation accuracy {float(rows[-1]['validation accuracy']):.2%}" in out
+    assert (tmp_path / "m" / "curve.png").stat().st_size > 5000
+    assert run(capsys, "train", "--validation", 1.5)[0] == 2
+    assert "validation must lie in [0, 1)" in run(capsys, "train", "--validation", 1.5)[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"), [("cosine", 0.1, 0), ("warmup-cosine", 0, 0), ("exponential", 0.1, 0.001)]
+)
+def test_schedules_end_with_the_training(name, first, last):
+    rate = scheduled(name, 0.1, 1000)
+    assert float(rate(0)) == pytest.approx(first)
+    assert float(rate(1000)) == pytest.approx(last, abs=1e-9)
+    assert max(float(rate(k)) for k in range(0, 1000, 10)) == pytest.approx(0.1)
+    assert scheduled("constant", 0.1, 10) == 0.1

@@ -50,14 +50,14 @@ class Step:
     beta: float | None = None
     scheme: str | None = None
 
-    def method(self, name: str, usual: float | None = None, dt: float = 1.0) -> Method:
-        """Return the method of that name; where no learning rate is given, with the usual one, or that for training."""
+    def method(self, name: str, rate: Any = None, dt: float = 1.0) -> Method:
+        """Return the method of that name, by default with the rate that was given, or else the one for training."""
         check.one_of("method", name, METHODS)
-        usual = METHODS[name].training_rate if usual is None else usual
         given = {k: v for k, v in (("beta", self.beta), ("scheme", self.scheme)) if v is not None}
         if given and name != "momentum":
             raise ValueError(f"--{next(iter(given))} belongs to the method momentum, but the method is {name}.")
-        return METHODS[name](usual if self.learning_rate is None else self.learning_rate, **given, dt=dt)
+        usual = METHODS[name].training_rate if self.learning_rate is None else self.learning_rate
+        return METHODS[name](usual if rate is None else rate, **given, dt=dt)
 
     def at_the_edge(self, name: str) -> Method:
         """Return the method with arguments at which it reaches its edge on the digits, but for those that are given."""

@@ -32,8 +32,8 @@ def compare(
         out: Folder for the files.
     """
     check.one_of("solver", solver, SOLVERS)
-    loss, params, rate = problem(on, method)
-    chosen = step.method(method, rate, dt)
+    loss, params, usual = problem(on, method)
+    chosen = step.method(method, usual if step.learning_rate is None else step.learning_rate, dt)
     path = iterate(chosen, loss, params, steps)
     if path.diverged is not None:
         raise FailedError(f"the iterates diverged at time {path.diverged:g}: try a smaller --learning-rate or --dt.")

@@ -26,10 +26,10 @@ def order(
         dts: At least three steps, the largest a multiple of the others.
         out: Write a figure into this folder.
     """
-    loss, params, rate = problem(on, method)
+    loss, params, usual = problem(on, method)
 
     def family(dt: float) -> Method:
-        return step.method(method, rate, dt)
+        return step.method(method, usual if step.learning_rate is None else step.learning_rate, dt)
 
     result = measured(family, loss, params, time, dts)
     print(f"{'dt':>12}{'gap':>14}")

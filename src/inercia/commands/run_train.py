@@ -12,11 +12,16 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from inercia.commands.options import ActivationName, FailedError, MethodName, Rows, Step
 from inercia.commands.scores import print_scores
+from inercia.commands.watching import ScheduleName, Watch, measurement, scheduled
 from inercia.core import check
+from inercia.methods.table import METHODS
 from inercia.problems.empirical_risk import risk
 from inercia.problems.model_file import Model
 from inercia.problems.network import mlp
+from inercia.problems.prepared import Prepared
+from inercia.problems.sampling import sampler as sampler_of
 from inercia.training import hosts
+from inercia.training.loop import Result
 from inercia.training.loop import train as run_training
 
 
@@ -56,11 +61,13 @@ def train(
     epochs: int = 40,
     batch_size: int | None = None,
     sampler: str = "shuffle",
+    schedule: ScheduleName = "constant",
     test: float = 0.2,
     seed: int = 0,
     save_model: Annotated[Path | None, arg(name="save")] = None,
     checkpoint: Path | None = None,
     save_every: int | None = None,
+    watch: OmitArgPrefixes[Watch] = Watch(),
     cluster: OmitArgPrefixes[Hosts] = Hosts(),
 ) -> None:
     """Train a fully connected network on the bundled digits or on your own table.
@@ -70,6 +77,7 @@ def train(
         epochs: Passes over the training rows.
         batch_size: Rows per iteration; by default an eighth of the training rows, between 16 and 128.
         sampler: shuffle (epochs without replacement), partition (the lecture's fixed batches) or full.
+        schedule: Of the learning rate: constant, or falling to 0 (cosine; warmup-cosine rises first) or to a hundredth.
         test: Share of the rows held out to test on.
         seed: Fixes the split, the starting weights and all batches.
         save_model: Write the trained model to this .npz file, for `inercia predict`.
@@ -77,35 +85,47 @@ def train(
         save_every: Iterations between checkpoints, a multiple of those of an epoch; one epoch by default.
     """
     cluster.join()
-    chosen = step.method(method)
+    step.method(method)  # what is wrong with it is told before the rows are read
     parts = source.prepare(test, seed)
-    x, target = parts.train.x, parts.encoding.target
-    widths = (x.shape[1], *hidden, target.outputs)
-    network = mlp(widths, activation)
+    rows, held = watch.held_out(parts.train, seed)
+    widths = (rows.x.shape[1], *hidden, parts.encoding.target.outputs)
+    model = Model(
+        mlp(widths, activation).init(jax.random.key(seed)), widths, activation, parts.encoding, version("inercia")
+    )
     if batch_size is None and sampler != "full":
-        batch_size = min(len(x), 128, max(16, len(x) // 8))
+        batch_size = min(len(rows.x), 128, max(16, len(rows.x) // 8))
+    batches = sampler_of(sampler, len(rows.x), batch_size)
+    rate = METHODS[method].training_rate if step.learning_rate is None else step.learning_rate
+    chosen = step.method(method, scheduled(schedule, rate, epochs * batches.epoch))
     if hosts.is_main_process():
-        print(*parts.notes if source.data is not None else (), sep="\n", end="\n" if source.data is not None else "")
-        print(f"{len(x)} rows to train on, {len(parts.test.x)} to test; network {'-'.join(map(str, widths))}")
+        if source.data is not None:
+            print("\n".join(parts.notes))
+        print(f"{len(rows.x)} rows to train on, {len(parts.test.x)} to test; network {'-'.join(map(str, widths))}")
+    loss = risk(model.network, "squared" if parts.encoding.target.classes is None else "cross-entropy")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", check.InerciaWarning)  # told below, as the failure that it is
         result = run_training(
-            chosen, risk(network, "squared" if target.classes is None else "cross-entropy"),
-            network.init(jax.random.key(seed)), parts.train, epochs=epochs,
-            batch_size=None if sampler == "full" else batch_size, key=seed, sampler=sampler,
+            chosen, loss, model.params, rows, epochs=epochs, batch_size=batches.batch_size, key=seed, sampler=sampler,
+            evaluate=None if held is None else measurement(model, loss, held),
             progress=sys.stderr.isatty(), checkpoint=checkpoint, save_every=save_every,
             shard_params=cluster.shard_params,
             mesh=jax.make_mesh((jax.device_count(),), ("devices",)) if cluster.distributed else None,
         )  # fmt: skip
-    params = jax.tree.map(hosts.gathered, result.params)
-    if not hosts.is_main_process():
-        return
-    if int(result.diverged) >= 0:
+    model = model._replace(params=jax.tree.map(hosts.gathered, result.params))
+    if hosts.is_main_process():
+        _report(result, model, parts, method, watch, save_model)
+
+
+def _report(result: Result, model: Model, parts: Prepared, method: str, watch: Watch, file: Path | None) -> None:
+    watch.write(result.history)
+    if result.diverged is not None and int(result.diverged) >= 0:
         raise FailedError(f"training diverged at iteration {int(result.diverged)}: try a smaller --learning-rate.")
-    print(f"{int(result.history.step[-1])} iterations of {method}; training loss {float(result.history.loss[-1]):.4g}")
-    model = Model(params, widths, activation, parts.encoding, version("inercia"))
+    history = jax.tree.map(lambda records: float(records[-1]), result.history)
+    print(f"{history.step:.0f} iterations of {method}; training loss {history.loss:.4g}")
+    for name, value in (history.evaluate or {}).items():
+        print(f"{name} {value:.2%}" if "accuracy" in name else f"{name} {value:.4g}")
     print_scores(model, parts)
-    if save_model is not None:
-        save_model.parent.mkdir(parents=True, exist_ok=True)
-        model.save(save_model)
-        print(f"model: {save_model}")
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        model.save(file)
+        print(f"model: {file}")
