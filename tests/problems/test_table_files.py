@@ -1,6 +1,7 @@
 """Tables as people have them, beside pandas, and what could be read in two ways."""
 
 import gzip
+import sys
 
 import numpy as np
 import pandas as pd
@@ -115,6 +116,12 @@ def test_what_looks_like_numbers_and_is_none(tmp_path):
     assert codes.columns["zip"].tolist() == ["01234", "56789"]
 
 
+def test_an_underscore_far_down_is_no_number(tmp_path):
+    file = written(tmp_path, "t.csv", "a,b\n" + "1,2\n" * 5000 + "1,2024_01\n")
+    with pytest.raises(ia.FileError, match="row 5001, column 'b' must be a finite number, .* but it is '2024_01'"):
+        ia.read_table(file)
+
+
 def test_seconds_and_big_integers_keep_their_digits(tmp_path):
     seconds = 1_700_000_000 + np.arange(60)
     file = written(tmp_path, "t.csv", "s,y\n" + "".join(f"{s},{9007199254740991 - s}\n" for s in seconds))
@@ -184,6 +191,12 @@ def test_what_the_arguments_decide(tmp_path):
     assert list(ia.read_table(mixed, drop=["b"]).columns) == ["a"]
     with pytest.raises(ia.FileError, match="drop names the column 'c', but there are 'a', 'b'"):
         ia.read_table(mixed, drop=["c"])
+
+
+def test_without_duckdb(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(ImportError, match="tables are read by DuckDB: pip install duckdb"):
+        ia.read_table(written(tmp_path, "t.csv", PLAIN))
 
 
 CELL = st.one_of(

@@ -5,6 +5,7 @@ argument that decides.
 """
 
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,10 @@ def targeted(table: Table, target: str | int) -> tuple[str, list[str]]:
 
 def _read_parquet(path: Path, db: Any, wishes: Wishes, folder: Path) -> Table:
     link = folder / "table.parquet"  # a name without wildcards
-    os.symlink(path.resolve(), link)
+    try:
+        os.symlink(path.resolve(), link)
+    except OSError:  # where links need a privilege
+        shutil.copyfile(path, link)
     source = f"read_parquet({quoted(link)})"
     described = run(path, db, f"DESCRIBE SELECT * FROM {source}").fetchall()
     names = [row[0] for row in described]
