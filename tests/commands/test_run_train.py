@@ -1,11 +1,13 @@
 """The command line on tables that people have: train, save, predict."""
 
 import csv
+import inspect
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
+import inercia as ia
 from inercia.commands import main as cli
 from inercia.commands.watching import scheduled
 
@@ -148,3 +150,22 @@ def test_schedules_end_with_the_training(name, first, last):
     assert float(rate(1000)) == pytest.approx(last, abs=1e-9)
     assert max(float(rate(k)) for k in range(0, 1000, 10)) == pytest.approx(0.1)
     assert scheduled("constant", 0.1, 10) == 0.1
+
+
+@pytest.mark.skipif("patience" not in inspect.signature(ia.train).parameters, reason="train has no patience yet")
+def test_patience_keeps_the_best(capsys, tmp_path):
+    rows = RNG.normal(size=(60, 11)).round(4).tolist()
+    file = write(tmp_path / "t.csv", [*"abcdefghij", "y"], rows)
+    more = ("--hidden", 32, "--epochs", 60, "--validation", 0.3, "--patience", 3, "--metrics", tmp_path / "m.csv")
+    code, out, _ = run(capsys, "train", "--data", file, *more)
+    assert code == 0
+    with open(tmp_path / "m.csv", newline="") as stream:
+        seen = [(float(row["validation loss"]), int(row["iterations"])) for row in csv.DictReader(stream)]
+    assert f"the best weights are those after {min(seen)[1]} iterations" in out
+    assert len(seen) == seen.index(min(seen)) + 4
+
+
+def test_patience_needs_a_validation(capsys):
+    code, _, err = run(capsys, "train", "--patience", 3)
+    assert code == 2
+    assert "--patience needs rows to judge by" in err

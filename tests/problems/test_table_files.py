@@ -118,7 +118,7 @@ def test_what_looks_like_numbers_and_is_none(tmp_path):
 
 def test_an_underscore_far_down_is_no_number(tmp_path):
     file = written(tmp_path, "t.csv", "a,b\n" + "1,2\n" * 5000 + "1,2024_01\n")
-    with pytest.raises(ia.FileError, match="row 5001, column 'b' must be a finite number, .* but it is '2024_01'"):
+    with pytest.raises(ia.FileError, match=r"row 5001, column 'b' must be a finite number, .* but it is '2024_01'"):
         ia.read_table(file)
 
 

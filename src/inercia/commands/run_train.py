@@ -106,7 +106,7 @@ def train(
         warnings.simplefilter("ignore", check.InerciaWarning)  # told below, as the failure that it is
         result = run_training(
             chosen, loss, model.params, rows, epochs=epochs, batch_size=batches.batch_size, key=seed, sampler=sampler,
-            evaluate=None if held is None else measurement(model, loss, held),
+            evaluate=None if held is None else measurement(model, loss, held), **watch.stop(held),
             progress=sys.stderr.isatty(), checkpoint=checkpoint, save_every=save_every,
             shard_params=cluster.shard_params,
             mesh=jax.make_mesh((jax.device_count(),), ("devices",)) if cluster.distributed else None,
@@ -121,6 +121,8 @@ def _report(result: Result, model: Model, parts: Prepared, method: str, watch: W
     if result.diverged is not None and int(result.diverged) >= 0:
         raise FailedError(f"training diverged at iteration {int(result.diverged)}: try a smaller --learning-rate.")
     history = jax.tree.map(lambda records: float(records[-1]), result.history)
+    if watch.patience is not None:
+        print(f"the best weights are those after {result.best} iterations")
     print(f"{history.step:.0f} iterations of {method}; training loss {history.loss:.4g}")
     for name, value in (history.evaluate or {}).items():
         print(f"{name} {value:.2%}" if "accuracy" in name else f"{name} {value:.4g}")

@@ -15,7 +15,6 @@ from inercia import plot
 from inercia.core import check
 from inercia.problems.data import Dataset, split_rows
 from inercia.problems.model_file import Model
-from inercia.training.loop import History
 
 ScheduleName = Literal["constant", "cosine", "warmup-cosine", "exponential"]
 _WARM_UP = 0.05  # share of the iterations in which the rate rises
@@ -40,23 +39,31 @@ class Watch:
 
     Args:
         validation: Share of the training rows held out, to see its loss after each epoch.
+        patience: Stop after so many epochs without a smaller loss of the validation, and keep the best weights.
         metrics: Write iterations, losses and the validation's accuracy or R^2 after each epoch to this .csv file.
         curve: Draw the losses into this .png file.
     """
 
     validation: float | None = None
+    patience: int | None = None
     metrics: Path | None = None
     curve: Path | None = None
 
     def held_out(self, rows: Dataset, seed: int) -> tuple[Dataset, Dataset | None]:
         """Return the rows to train on and those to validate on."""
         if self.validation is None:
+            if self.patience is not None:
+                raise ValueError("--patience needs rows to judge by: say --validation too, for example 0.1.")
             return rows, None
         check.in_unit_interval("validation", self.validation)
         train, held = split_rows(len(rows.x), self.validation, seed)
         return Dataset(rows.x[train], rows.y[train]), Dataset(rows.x[held], rows.y[held])
 
-    def write(self, history: History) -> None:
+    def stop(self, held: Dataset | None) -> dict[str, Any]:
+        """Return the arguments of `train` that stop early."""
+        return {} if self.patience is None else {"validation": held, "patience": self.patience}
+
+    def write(self, history: Any) -> None:
         """Write the files that were asked for."""
         measured = {name: np.asarray(values) for name, values in (history.evaluate or {}).items()}
         if self.metrics is not None:
