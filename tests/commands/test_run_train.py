@@ -65,7 +65,7 @@ def test_whole_prices_are_a_regression_in_their_own_units(capsys, tmp_path):
         capsys, "train", "--data", file, "--target", "price", *SMALL, "--learning-rate", 0.02, "--save", tmp_path / "m"
     )
     assert code == 0
-    assert "a regression, for its whole numbers are many" in out
+    assert "a regression, for its integers are many" in out
     assert float(out.split("test squared")[1].split("R^2 ")[1].split("\n")[0]) > 0.9
     assert run(capsys, "predict", tmp_path / "m", file, "--out", tmp_path / "p.csv")[0] == 0
     predicted = np.loadtxt(tmp_path / "p.csv", skiprows=1)

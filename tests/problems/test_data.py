@@ -32,7 +32,7 @@ RNG = np.random.default_rng(0)
 HARD = {
     "pressure in float32": (101325 + 50 * RNG.normal(size=100_000)).astype(np.float32),
     "years": RNG.integers(2000, 2021, 100_000).astype(np.float32),
-    "whole years": RNG.integers(2000, 2021, 1000),
+    "integers": RNG.integers(2000, 2021, 1000),
     "bytes": RNG.integers(0, 256, 1000).astype(np.uint8),
     "Unix seconds": 1_700_000_000.0 + np.arange(60),
     "constant 0.1": np.full(1000, 0.1, np.float32),

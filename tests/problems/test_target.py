@@ -8,11 +8,11 @@ from inercia.problems.target import fit_target
 PRICES = np.arange(1000.0) * 7
 AUTO = {
     "text": (np.array(["a", "b", "b"], object), ("a", "b"), "for it is text"),
-    "signs": (np.array([-1.0, 1, 1, -1]), (-1, 1), "whole numbers are few (2 distinct values in 4 rows, 50.00%)"),
+    "signs": (np.array([-1.0, 1, 1, -1]), (-1, 1), "integers are few (2 distinct values in 4 rows, 50.00%)"),
     "iris": (np.repeat([0.0, 1, 2], 50), (0, 1, 2), "few (3 distinct values in 150 rows, 2.00%)"),
-    "whole prices": (PRICES, None, "whole numbers are many (1000 distinct values in 1000 rows)"),
-    "ages": (np.arange(20_000.0) % 80, None, "whole numbers are many (80 distinct values in 20000 rows, 0.40%)"),
-    "decimals": (np.array([0.5, 1.0, 1.0]), None, "numbers are not whole"),
+    "prices": (PRICES, None, "integers are many (1000 distinct values in 1000 rows)"),
+    "ages": (np.arange(20_000.0) % 80, None, "integers are many (80 distinct values in 20000 rows, 0.40%)"),
+    "decimals": (np.array([0.5, 1.0, 1.0]), None, "not all of its numbers are integers"),
     "beyond 32 bits": (PRICES + 2.0**40, None, "many"),
     "two columns": (np.eye(3)[:, :2], None, "numbers a row"),
 }

@@ -83,7 +83,7 @@ class Rows:
         data: A table (.csv, .tsv, .parquet), .npz (arrays x and y) or IDX file; the bundled digits when left out.
         labels: The IDX file of the labels, when data is IDX.
         target: Column to predict, by name or number; the last by default.
-        task: Text and few whole numbers are classes, other numbers a regression, unless said here.
+        task: Text and few integers are classes, other numbers a regression, unless said here.
         header: Whether the first line names the columns; judged by the cells by default.
         text: Columns that are text although they look like numbers, such as postcodes.
         drop: Columns to leave out.

@@ -1,4 +1,4 @@
-"""The whole story on real handwritten digits: train, check against optax, solve the ODE, measure the gap."""
+"""The story told on real handwritten digits: train, check against optax, solve the ODE, measure the gap."""
 
 import time
 from collections.abc import Callable

@@ -14,7 +14,7 @@ from inercia.problems.network import mlp
 
 
 def digits_loss(hidden: Iterable[int] = (32,), seed: int = 0) -> tuple[Callable, Any]:
-    """Return the cross-entropy of a digits network over the whole training set, and a start.
+    """Return the cross-entropy of a digits network over the training set, and a start.
 
     Example:
         >>> loss, params = digits_loss()

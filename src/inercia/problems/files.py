@@ -1,6 +1,6 @@
 """Data sets from the user's own files: tables, NPZ and IDX, also gzipped.
 
-Whatever a file holds, it is either read whole or refused in one sentence: nothing is unpickled, and a header's
+Whatever a file holds, it is either read to its end or refused in one sentence: nothing is unpickled, and a header's
 sizes are compared with the file before memory is asked for.
 """
 
@@ -47,7 +47,7 @@ def read(
         **table: `header`, `text`, `drop` and `formats` of `read_table`.
 
     Returns:
-        Dataset: x (N, inputs) float64. y is (N,) int32 for classes: whole numbers as they are written, text by its
+        Dataset: x (N, inputs) float64. y is (N,) int32 for classes: integers as they are written, text by its
         place in the order of the alphabet; else (N, outputs) float64.
 
     Raises:
@@ -76,8 +76,8 @@ def read(
     y = found.columns[name]
     if fitted.classes is None:
         return _dataset(path, x, y[:, None])
-    whole = all(isinstance(value, int) for value in fitted.classes)
-    return _dataset(path, x, y.astype(np.int64) if whole else fitted.encoded(y))
+    integers = all(isinstance(value, int) for value in fitted.classes)
+    return _dataset(path, x, y.astype(np.int64) if integers else fitted.encoded(y))
 
 
 def read_arrays(file: str | Path, labels: str | Path | None = None) -> Dataset:

@@ -86,7 +86,7 @@ def prepare(
         >>> table = Table({"a": np.arange(10.0), "b": np.arange(10.0) ** 2 / 2}, {"a": "number", "b": "number"}, {}, ())
         >>> parts = prepare(table)
         >>> parts.train.x.shape, parts.notes[-1]
-        ((8, 1), "target 'b': a regression, for its numbers are not whole (10 distinct values in 10 rows).")
+        ((8, 1), "target 'b': a regression, for not all of its numbers are integers (10 distinct values in 10 rows).")
     """
     if data is None:
         data = all_digits()

@@ -59,7 +59,7 @@ def read_table(
 
 
 def read_columns(file: str | Path, wishes: Wishes) -> Table:
-    """Read a table with what is known of its columns, as `read_table` does."""
+    """Read a table with what is said of its columns, as `read_table` does."""
     path = Path(file)
     kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     if not path.is_file():

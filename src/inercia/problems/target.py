@@ -1,6 +1,6 @@
 """What is predicted: classes, numbered, or numbers, standardised; and the rule that tells one from the other.
 
-Text is classes. Whole numbers are classes where there are at most two of them, or at most twenty that fill at most half
+Text is classes. Integers are classes where there are at most two of them, or at most twenty that fill at most half
 of the rows, each once; other numbers are a regression. The rule is told with its counts, and an argument overrules it.
 
     classes      y = 0..K-1, in the order of their names
@@ -15,7 +15,7 @@ from inercia.core import check
 from inercia.problems.data import scaled, scaling
 
 TASKS = ("auto", "classification", "regression")
-_MOST_CLASSES = 20  # of whole numbers that nobody has called classes
+_MOST_CLASSES = 20  # of integers that nobody has called classes
 
 
 class Target(NamedTuple):
@@ -62,7 +62,7 @@ def fit_target(
         name: of the target, for messages.
         task: "auto", "classification" or "regression".
         train: the rows that fix mean and deviation; classes are those of all rows.
-        labels: whether the file calls them labels: whole numbers are classes then, however many.
+        labels: whether the file calls them labels: integers are classes then, however many.
 
     Returns:
         The target, and a sentence that says what was decided and why.
@@ -75,7 +75,7 @@ def fit_target(
         >>> target.classes, target.encoded(np.array(["yes"], dtype=object)).tolist()
         (('no', 'yes'), [1])
         >>> fit_target(np.array([1.5, 2.5, 4.0]))[1]
-        "target 'y': a regression, for its numbers are not whole (3 distinct values in 3 rows)."
+        "target 'y': a regression, for not all of its numbers are integers (3 distinct values in 3 rows)."
     """
     check.one_of("task", task, TASKS)
     text = values.dtype == object
@@ -113,6 +113,6 @@ def _decided(values: np.ndarray, distinct: Any, task: str, text: bool, labels: b
     if text:
         return True, f"for it is text {counted}"
     if (distinct != np.round(distinct)).any():
-        return False, f"for its numbers are not whole {counted}"
+        return False, f"for not all of its numbers are integers {counted}"
     few = len(distinct) <= 2 or ((labels or len(distinct) <= _MOST_CLASSES) and 2 * len(distinct) <= rows)
-    return few, f"for its whole numbers are {'few' if few else 'many'} {counted}"
+    return few, f"for its integers are {'few' if few else 'many'} {counted}"
