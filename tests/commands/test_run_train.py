@@ -77,6 +77,7 @@ def test_whole_prices_are_a_regression_in_their_own_units(capsys, tmp_path):
     assert "'v' is not among them; other columns: 'w'" in err
 
 
+@pytest.mark.slow
 def test_noise_is_called_noise(capsys, tmp_path):
     noise = RNG.normal(size=(40, 11)).round(4)
     file = write(tmp_path / "t.csv", [*"abcdefghij", "y"], noise.tolist())
