@@ -20,7 +20,7 @@ import tyro
 
 import inercia as ia
 from inercia import plot
-from inercia.commands.run_demo import save
+from inercia.plot import save
 from inercia.problems.toy_losses import wells
 
 B1, B2 = 0.9, 0.999

@@ -16,7 +16,8 @@ import tyro
 
 import inercia as ia
 from inercia import plot
-from inercia.commands.run_demo import edge_loss, save
+from inercia.plot import save
+from inercia.problems.digits_loss import edge_loss
 
 #: name -> method, at a rate at which it reaches its edge on 500 digits within a few hundred updates.
 METHODS = {

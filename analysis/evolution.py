@@ -21,7 +21,7 @@ from scipy.stats import binomtest
 
 import inercia as ia
 from inercia import plot
-from inercia.commands.run_demo import save
+from inercia.plot import save
 
 GRADIENT = 4  # evaluations
 BOX = 5.12

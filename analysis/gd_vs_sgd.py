@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 
 import inercia as ia
 from inercia import plot
-from inercia.commands.run_demo import save
+from inercia.plot import save
 
 TARGET = 0.1  # training loss
 

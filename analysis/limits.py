@@ -16,7 +16,7 @@ import tyro
 
 import inercia as ia
 from inercia import plot
-from inercia.commands.run_demo import save
+from inercia.plot import save
 from inercia.problems.toy_losses import wells
 
 START = np.array([0.8, 1.2])

@@ -17,7 +17,9 @@ import tyro
 
 import inercia as ia
 from inercia import plot
-from inercia.commands.run_demo import digits_loss, save, two_dimensional
+from inercia.comparison.both_schemes import two_dimensional
+from inercia.plot import save
+from inercia.problems.digits_loss import digits_loss
 
 
 def path(out: Path) -> None:

@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 
 import inercia as ia
 from inercia import plot
-from inercia.commands.run_demo import save
+from inercia.plot import save
 
 
 def sample(out: Path, seed: int, fast: bool) -> None:

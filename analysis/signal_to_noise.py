@@ -21,7 +21,7 @@ import tyro
 
 import inercia as ia
 from inercia import plot
-from inercia.commands.run_demo import save
+from inercia.plot import save
 
 
 def directions(ratio: float, b1: float, seed: int, n: int, steps: int) -> np.ndarray:

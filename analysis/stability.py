@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 
 import inercia as ia
 from inercia import plot
-from inercia.commands.run_demo import save
+from inercia.plot import save
 
 
 def phase(out: Path, fast: bool) -> None:

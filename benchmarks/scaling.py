@@ -8,7 +8,7 @@ import numpy as np
 
 import inercia as ia
 from inercia import plot
-from inercia.commands.run_demo import save
+from inercia.plot import save
 from timing import Section, interleaved, table
 
 FIGURES = Path(__file__).parent / "figures"

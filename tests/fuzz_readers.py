@@ -1,4 +1,4 @@
-"""Feed the readers damaged files: each is read whole or refused with the typed error. Prints its counts.
+"""Feed the readers damaged files: each is read completely or refused with the typed error. Prints its counts.
 
 Run alone for a long hunt: `python tests/fuzz_readers.py 100000`; the tests run a short one.
 """
@@ -11,12 +11,18 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+import duckdb
 import numpy as np
 
-from inercia.problems.files import FileError, read
+from inercia.problems.files import read
 from inercia.problems.mapped_files import shards
+from inercia.problems.model_file import Model, load
+from inercia.problems.network import Layer
+from inercia.problems.prepared import prepare
+from inercia.problems.table import FileError, Table
 
 
 class Trap:
@@ -37,12 +43,37 @@ def seeds() -> list[tuple[str, bytes]]:
     np.savez_compressed(trap, x=np.array([Trap()], dtype=object), y=np.arange(1))
     idx = b"\0\0\x08\x02" + struct.pack(">II", 2, 3) + bytes(range(6))
     csv = b"a,b,label\n0.5,1,0\n2,3.5,1\n-1e3,nan,2\n"
+    words = "day,town,label\n2024-01-03,Rome,no\n2024-02-29,Málaga,yes\nNA,Rome,no\n"
     return [
         (".csv", csv), (".csv", csv.replace(b",", b";")), (".csv.gz", gzip.compress(csv)), (".npz", npz.getvalue()),
+        (".csv", words.encode()), (".csv", words.encode("utf-16")), (".parquet", parquet()),
+        (".tsv", words.encode("latin-1").replace(b",", b"\t")), (".parquet", parquet()),
+        (".model", model()), (".model", model()),
         (".npz", trap.getvalue()), (".npz", pickle.dumps(Trap())), (".idx", idx), (".idx.gz", gzip.compress(idx)),
         (".npy", npy.getvalue()), (".npy", npy.getvalue().replace(b"(2, 3)", b"(2**3, 3)")),
         (".idx", b"\0\0\x0e\x03" + struct.pack(">III", 2**31, 2**31, 8)),
     ]  # fmt: skip
+
+
+@cache
+def parquet() -> bytes:
+    """Return a small Parquet file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "t.parquet"
+        rows = "VALUES (DATE '2024-01-03', 'Rome', 1.5, 0), (NULL, 'Lima', NULL, 1), (DATE '2024-02-03', NULL, 2.5, 1)"
+        duckdb.sql(f"SELECT * FROM ({rows}) t(day, town, x, label)").write_parquet(str(file))
+        return file.read_bytes()
+
+
+@cache
+def model() -> bytes:
+    """Return a small saved model."""
+    table = Table({"a": np.arange(9.0), "b": np.array(list("uvu" * 3), object)}, {"a": "number", "b": "text"}, {}, ())
+    params = [Layer(np.ones((1, 2), np.float32), np.zeros(2, np.float32))]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "m.npz"
+        Model(params, (1, 2), "tanh", prepare(table).encoding, "0").save(file)
+        return file.read_bytes()
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
@@ -74,7 +105,8 @@ def hunt(count: int, folder: Path, seed: int = 0) -> tuple[int, int]:
         ending, content = good[int(rng.integers(len(good)))]
         file = folder / f"data{ending}"
         file.write_bytes(damaged(content, rng))
-        sound = [_refused_or(_read_all, file, labels)] if ending != ".npy" else []
+        sound = [_refused_or(_load, file, labels)] if ending == ".model" else []
+        sound += [_refused_or(_read_all, file, labels)] if ending not in {".npy", ".model"} else []
         if ending in {".npz", ".npy", ".idx"}:
             sound.append(_refused_or(_map_all, file, labels))
         was_read += any(sound)
@@ -96,6 +128,13 @@ def _read_all(file: Path, labels: Path) -> None:
     assert len(data.x) == len(data.y) > 0
 
 
+def _load(file: Path, labels: Path) -> None:
+    found = load(file)
+    assert len(found.widths) >= 2
+    assert found.encoding.target.outputs == found.widths[-1]
+    assert all(np.isfinite(layer.w).all() for layer in found.params)
+
+
 def _map_all(file: Path, labels: Path) -> None:
     data = shards([file if file.suffix == ".npz" else (file, labels)])
     for which in (0, 1):
@@ -107,8 +146,9 @@ def _map_all(file: Path, labels: Path) -> None:
 
 
 if __name__ == "__main__":
+    count, seed = (int(word) for word in (*sys.argv[1:], *("100000", "0")[len(sys.argv) - 1 :]))
     with tempfile.TemporaryDirectory() as temporary:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        read_whole, refused = hunt(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000, Path(temporary))
+        was_read, refused = hunt(count, Path(temporary), seed)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        print(f"{read_whole} read, {refused} refused, 0 other errors, no pickle loaded, memory grew by {grown:.0f} MiB")
+        print(f"{was_read} read, {refused} refused, 0 other errors, no pickle loaded, memory grew by {grown:.0f} MiB")

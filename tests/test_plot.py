@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 import inercia as ia
 from inercia import plot
-from inercia.commands.run_demo import save, two_dimensional
+from inercia.comparison.both_schemes import two_dimensional
+from inercia.plot import save
 
 
 @pytest.fixture

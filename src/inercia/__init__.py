@@ -38,10 +38,13 @@ from inercia.methods.momentum import SCHEMES
 from inercia.methods.table import *
 from inercia.problems.data import Dataset, Split, digits, split, standardise, teacher
 from inercia.problems.empirical_risk import Risk, accuracy, risk
-from inercia.problems.files import FileError, read, read_idx
+from inercia.problems.files import read, read_idx
 from inercia.problems.mapped_files import Shards, shards
+from inercia.problems.model_file import Model, load
 from inercia.problems.network import Layer, Network, backprop, mlp
 from inercia.problems.sampling import Sampler, sampler
+from inercia.problems.table import FileError, Table
+from inercia.problems.table_files import read_table
 from inercia.training.loop import History, Result, train
 
 __version__ = version("inercia")
@@ -64,6 +67,7 @@ __all__ = [
     "Interpolated",
     "Layer",
     "Method",
+    "Model",
     "Momentum",
     "Network",
     "Order",
@@ -77,6 +81,7 @@ __all__ = [
     "Spectrum",
     "Split",
     "Stability",
+    "Table",
     "Threshold",
     "__version__",
     "accuracy",
@@ -102,6 +107,7 @@ __all__ = [
     "interpolated",
     "iterate",
     "limit",
+    "load",
     "mlp",
     "modified",
     "modified_loss",
@@ -111,6 +117,7 @@ __all__ = [
     "quadratic",
     "read",
     "read_idx",
+    "read_table",
     "risk",
     "sampler",
     "shards",

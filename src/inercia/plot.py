@@ -1,19 +1,23 @@
 """Figures: axes in, artists out.
 
-Nothing is shown or saved here, and no global setting is changed; `plt.rc_context(STYLE)` gives the style of the
+Nothing is shown, only `save` writes, and no global setting is changed; `plt.rc_context(STYLE)` gives the style of the
 project's own figures. Colours are Okabe and Ito's, distinct for colour-blind readers and in print; lines carry
 their names at their ends where there is room.
 """
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path as FilePath
 from typing import Any
 
 import jax
+import matplotlib
 import matplotlib.patheffects as pe
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from inercia.comparison.convergence_order import Order
 from inercia.comparison.edge_run import Edge
@@ -185,6 +189,16 @@ def damping(ax: Axes, learning_rate: float, beta: float = 0.9, *, time: float | 
     low, high = ax.get_ylim()
     ax.set(xlabel="time (iterations)", ylabel=r"$\theta(t)/\theta(0)$", ylim=(low - 0.1 * (high - low), high))
     return artists
+
+
+def save(draw: Callable, file: FilePath, size: tuple[float, float] = (3.5, 2.8), columns: int = 1) -> FilePath:
+    """Draw one figure at column width, or several side by side, and write it; `draw` gets the axes, one or an array."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size)
+        FigureCanvasAgg(figure)
+        draw(figure.add_subplot() if columns == 1 else figure.subplots(1, columns))
+        figure.savefig(file, bbox_inches="tight")
+    return file
 
 
 def _colours(n: int) -> list[str]:

@@ -18,7 +18,7 @@ def run(capsys, *arguments):
     return code, out, err
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("train",), ("compare",), ("order",), ("edge",)])
+@pytest.mark.parametrize("command", [(), ("demo",), ("train",), ("predict",), ("compare",), ("order",), ("edge",)])
 def test_help(capsys, command):
     code, out, _ = run(capsys, *command, "--help")
     assert code == 0
@@ -63,33 +63,6 @@ def test_train_goes_on_from_its_checkpoint(capsys, tmp_path):
     code, _, err = run(capsys, *command, 4, "--learning-rate", 0.1)
     assert code == 2
     assert "its method was adam(learning_rate=0.002" in err
-
-
-def test_train_on_ones_own_table(capsys, tmp_path):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(200, 2))
-    with open(tmp_path / "t.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["u", "v", "y"])
-        writer.writerows([f"{a:.6f}", f"{b:.6f}", f"{a - 2 * b:.6f}"] for a, b in x)
-    code, out, _ = run(
-        capsys,
-        "train",
-        "--data",
-        tmp_path / "t.csv",
-        "--target",
-        "y",
-        "--hidden",
-        8,
-        "--batch-size",
-        20,
-        "--method",
-        "momentum",
-        "--scheme",
-        "explicit",
-    )
-    assert code == 0
-    assert float(out.split("test squared error / 2: ")[1]) < 0.2
 
 
 def test_compare_writes_both_paths(capsys, tmp_path):
@@ -147,7 +120,7 @@ def test_interrupt(capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_demo", interrupted)
+    monkeypatch.setattr(cli.run_demo, "demo", interrupted)
     code, _, err = run(capsys, "demo")
     assert code == 130
     assert err == "inercia: interrupted\n"

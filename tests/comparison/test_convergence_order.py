@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import inercia as ia
-from inercia.commands.run_demo import digits_loss
+from inercia.problems.digits_loss import digits_loss
 from inercia.problems.toy_losses import PROBLEMS
 
 DTS = [2.0**-k for k in range(2, 8)]

@@ -3,7 +3,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import inercia as ia
@@ -25,12 +25,24 @@ def write(path, content):
 def test_csv(tmp_path, name):
     file = write(tmp_path / name, "a,class,b\n1,0,2.5\n-3e-1,2,4\n")
     data = ia.read(file, target="class")
-    np.testing.assert_allclose(data.x, [[1, 2.5], [-0.3, 4]])
+    np.testing.assert_array_equal(data.x, [[1, 2.5], [-0.3, 4]])
+    assert data.x.dtype == np.float64
     assert data.y.tolist() == [0, 2]
     assert data.y.dtype == np.int32
     by_last = ia.read(file)
     assert by_last.y.tolist() == [[2.5], [4.0]]
-    assert by_last.y.dtype == np.float32
+    assert by_last.y.dtype == np.float64
+
+
+def test_text_gaps_and_dates_are_numbers(tmp_path):
+    file = write(
+        tmp_path / "t.csv", "day,town,size,sold\n2024-01-03,Rome,1.5,yes\n2024-01-04,,NA,no\n2024-01-05,Bonn,2.5,no\n"
+    )
+    data = ia.read(file)
+    np.testing.assert_array_equal(data.x, [[19725, 0, 1, 0, 1.5, 0], [19726, 0, 0, 1, 2, 1], [19727, 1, 0, 0, 2.5, 0]])
+    assert data.y.tolist() == [1, 0, 0]
+    with pytest.raises(ia.FileError, match="no cell may be missing, but column 'town' misses 1, the first in row 2"):
+        ia.read(file, gaps="refuse")
 
 
 def test_npz(tmp_path):
@@ -57,17 +69,20 @@ def test_idx_types(tmp_path, code, dtype):
 
 
 BAD = {
-    "bad cell": ("t.csv", "a,b\n1,2\n3,x\n", r"line 3, column 2 \(b\) must be a finite number, but it is 'x'"),
-    "no header": ("t.csv", "1,2\n3,\n", "line 2, column 2 must be a finite number, but it is ''"),
-    "nan": ("t.csv", "1,2\nnan,4\n", "line 2, column 1 must be a finite number, but it is 'nan'"),
+    "mixed": ("t.csv", "a,b\n1,2\n3,x\n", "row 2, column 'b' must be a finite number, .* but it is 'x'"),
     "ragged": ("t.csv", "1,2\n3,4,5\n", "line 2 has 3 cells, but the table has 2 columns"),
-    "empty": ("t.csv", "", "no rows of numbers"),
-    "only header": ("t.csv", "a,b\n", "no rows of numbers"),
-    "one column": ("t.csv", "1\n2\n", "not among 1 columns"),
-    "overflow": ("t.csv", "1e300,1\n2,3\n", "x must be finite"),
-    "huge label": ("t.csv", "1,99999999999\n2,3\n", "must fit 32 bits"),
+    "empty": ("t.csv", "", "the table has no rows"),
+    "one column": ("t.csv", "1.5\n2\n", "at least one input are not among 1 columns"),
+    "one class": (
+        "t.csv",
+        "1,3\n2,3\n",
+        "must take at least two values, but all of its rows are 3.0",
+    ),
+    "no target": ("t.csv", "a,b\n1,2\n2,\n", "target 'b' must be there in every row, but 1 miss it, the first row 2"),
+    "two targets": ("t.csv", "a,y,y\n1,2,3\n4,5,6\n", "must name one column, but the header names it twice"),
     "binary": ("t.csv", b"\xff\xfe\x00", "cannot be read"),
     "npz": ("t.npz", b"PK\x03\x04 no", "cannot be read as NPZ"),
+    "parquet": ("t.parquet", b"PAR1 no", "cannot be read"),
     "ending": ("t.txt", "1,2", "the ending must be"),
     "idx magic": ("t.idx", b"\1\2\3\4", "no IDX file"),
     "gzip": ("t.csv.gz", None, "cannot be read"),
@@ -83,7 +98,7 @@ def test_bad_files(tmp_path, case):
     else:
         write(file, content)
     with pytest.raises(ia.FileError, match=message) as caught:
-        ia.read(file, labels=file if case == "idx magic" else None)
+        ia.read(file, labels=file if case == "idx magic" else None, target="y" if case == "two targets" else -1)
     assert str(file) in str(caught.value)
 
 
@@ -94,7 +109,7 @@ def test_missing_file(tmp_path):
 
 def test_closest_column_is_named(tmp_path):
     with pytest.raises(ia.FileError, match="did you mean 'label'"):
-        ia.read(write(tmp_path / "t.csv", "a,label\n1,2\n"), target="lable")
+        ia.read(write(tmp_path / "t.csv", "a,label\n1,2\n3,4\n"), target="lable")
 
 
 @pytest.mark.parametrize("name", ["a.idx", "a.idx.gz"])
@@ -110,7 +125,8 @@ def test_pickles_are_not_loaded(tmp_path):
         ia.read(tmp_path / "d.npz")
 
 
-@given(st.binary(max_size=60), st.sampled_from([".csv", ".npz", ".idx", ".csv.gz", ".idx.gz"]))
+@settings(max_examples=60)
+@given(st.binary(max_size=60), st.sampled_from([".csv", ".npz", ".idx", ".csv.gz", ".idx.gz", ".tsv", ".parquet"]))
 @example(b"\0\0\x08\x01\0\0\0\x02\1\2", ".idx")
 @example(b'1,"2\n3', ".csv")
 def test_any_bytes_give_data_or_the_typed_error(tmp_path_factory, content, ending):
@@ -124,5 +140,5 @@ def test_any_bytes_give_data_or_the_typed_error(tmp_path_factory, content, endin
 
 
 def test_a_short_hunt(tmp_path):
-    was_read, refused = hunt(2000, tmp_path)
-    assert min(was_read, refused) > 100
+    was_read, refused = hunt(200, tmp_path)
+    assert min(was_read, refused) > 20

@@ -1,7 +1,7 @@
-"""The whole story on real handwritten digits: train, check against optax, solve the ODE, measure the gap."""
+"""The story told on real handwritten digits: train, check against optax, solve the ODE, measure the gap."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path as FilePath
 from typing import NamedTuple
@@ -12,17 +12,17 @@ import numpy as np
 import optax
 
 from inercia import plot
+from inercia.comparison.both_schemes import two_dimensional
 from inercia.comparison.convergence_order import Order, order
 from inercia.comparison.gap_and_energy import gap
 from inercia.core.method import Params
-from inercia.core.path import Path
 from inercia.flows.integration import integrate
 from inercia.flows.iteration import iterate
 from inercia.methods import table as methods
 from inercia.problems.data import digits
+from inercia.problems.digits_loss import digits_loss
 from inercia.problems.empirical_risk import accuracy, risk
 from inercia.problems.network import Network, mlp
-from inercia.problems.toy_losses import PROBLEMS
 from inercia.training.loop import Result, train
 
 Print = Callable[[str], None]
@@ -55,40 +55,6 @@ def contestants() -> dict[str, Contestant]:
         ),
         "Adam": Contestant(methods.adam(2e-3), optax.adam(2e-3), "shuffle", 40),
     }
-
-
-def digits_loss(hidden: Iterable[int] = (32,), seed: int = 0) -> tuple[Callable, Params]:
-    """Return the cross-entropy of a digits network over the whole training set, and a start.
-
-    Example:
-        >>> loss, params = digits_loss()
-        >>> bool(1 < loss(params) < 4)
-        True
-    """
-    data, _ = digits()
-    network = mlp([64, *hidden, 10])
-    of_batch, x, y = risk(network, "cross-entropy"), jnp.asarray(data.x), jnp.asarray(data.y)
-    return lambda params: of_batch(params, (x, y)), network.init(jax.random.key(seed))
-
-
-def edge_loss(
-    x: np.ndarray, y: np.ndarray, hidden: Iterable[int] = (16, 16), activation: str = "swish", seed: int = 0
-) -> tuple[Callable, Params]:
-    """Return the squared error of a network over all rows, classes as one target each, and a start.
-
-    Columns are standardised and then made small, so that a rate which meets the edge later is below it at the start.
-
-    Example:
-        >>> data, _ = digits()
-        >>> loss, params = edge_loss(data.x[:100], data.y[:100])
-        >>> bool(0.4 < loss(params) < 1.6)
-        True
-    """
-    x = 0.3 * (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 0.1 * x.std())
-    goal = np.eye(int(y.max()) + 1)[y] if y.dtype.kind == "i" else y.reshape(len(y), -1)
-    network = mlp([x.shape[1], *hidden, goal.shape[1]], activation)
-    of_batch, batch = risk(network), (jnp.asarray(x, jnp.float32), jnp.asarray(goal, jnp.float32))
-    return lambda params: of_batch(params, batch), network.init(jax.random.key(seed))
 
 
 def demo(out: FilePath, say: Print = print, seed: int = 0) -> dict[str, float]:
@@ -165,18 +131,6 @@ def _orders(families: dict, loss: Callable, params: Params, say: Print) -> dict[
     return measured
 
 
-def two_dimensional(problem: str = "wells", steps: int = 60) -> tuple[Callable, dict[str, Path]]:
-    """Return a 2-D loss, and the momentum flow with both schemes' iterates on it."""
-    loss, start, a = PROBLEMS[problem]
-    explicit, implicit = (methods.momentum(a, 0.9, scheme=s) for s in ("explicit", "semi-implicit"))
-    times = np.linspace(0, steps, 20 * steps + 1)
-    return loss, {
-        "flow": integrate(implicit, loss, start, times),
-        "explicit (old m)": iterate(explicit, loss, start, steps),
-        "semi-implicit (new m)": iterate(implicit, loss, start, steps),
-    }
-
-
 def _figures(out: FilePath, results: dict[str, Result], gaps: dict, measured: dict, say: Print) -> None:
     loss, lines = two_dimensional()
     histories = {name: result.history for name, result in results.items()}
@@ -190,21 +144,7 @@ def _figures(out: FilePath, results: dict[str, Result], gaps: dict, measured: di
     }
     say("\nFigures:")
     for name, draw in drawings.items():
-        say(f"  {save(draw, out / f'{name}.png')}")
-
-
-def save(draw: Callable, file: FilePath, size: tuple[float, float] = (3.5, 2.8), columns: int = 1) -> FilePath:
-    """Draw one figure at column width, or several side by side, and write it; `draw` gets the axes, one or an array."""
-    import matplotlib  # noqa: PLC0415  loaded when used
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    with matplotlib.rc_context(plot.STYLE):
-        figure = Figure(figsize=size)
-        FigureCanvasAgg(figure)
-        draw(figure.add_subplot() if columns == 1 else figure.subplots(1, columns))
-        figure.savefig(file, bbox_inches="tight")
-    return file
+        say(f"  {plot.save(draw, out / f'{name}.png')}")
 
 
 def _relative(a: Params, b: Params) -> float:

@@ -70,7 +70,7 @@ def _form(learning_rate, decay, eps, eps_in_sqrt, centered, momentum, nesterov, 
 
 @factory(
     training_rate=1e-3,
-    edge={"learning_rate": 1e-3, "bias_correction": True},
+    edge={"learning_rate": 1e-3, "decay": 0.99, "bias_correction": True},
     form=_form,
     rows=(
         (

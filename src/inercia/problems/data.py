@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from inercia.core import check
@@ -43,9 +44,13 @@ def digits(test: float = 0.2, seed: int = 0) -> Split:
         >>> train.x.shape, test.y.shape, abs(float(train.x.mean())) < 1e-6
         ((1438, 64), (359,), True)
     """
+    return standardise(split(all_digits(), test, seed))
+
+
+def all_digits() -> Dataset:
+    """Return the digits as they are, pixels 0 to 16: x (1797, 64) float32, y (1797,) int32."""
     with resources.files("inercia.problems").joinpath("digits.npz").open("rb") as file, np.load(file) as arrays:
-        everything = Dataset(arrays["x"].astype(np.float32), arrays["y"].astype(np.int32))
-    return standardise(split(everything, test, seed))
+        return Dataset(arrays["x"].astype(np.float32), arrays["y"].astype(np.int32))
 
 
 def split(data: Any, test: float = 0.2, seed: int = 0) -> Split:
@@ -55,21 +60,77 @@ def split(data: Any, test: float = 0.2, seed: int = 0) -> Split:
         ValueError: a share outside (0, 1), or one that leaves a part empty.
     """
     data = checked(data)
-    if not 0 < test < 1:
-        raise ValueError(f"test must be a share in (0, 1), but it is {test}.")
-    held_out = round(test * len(data.x))
-    if held_out in (0, len(data.x)):
-        raise ValueError(f"test = {test} of {len(data.x)} rows leaves one part empty.")
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(data.x))
-    first, second = order[held_out:], order[:held_out]
+    first, second = split_rows(len(data.x), test, seed)
     return Split(Dataset(data.x[first], data.y[first]), Dataset(data.x[second], data.y[second]))
 
 
+def split_rows(rows: int, test: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the rows to train on and of those to test on, as `split` takes them."""
+    if not 0 < test < 1:
+        raise ValueError(f"test must be a share in (0, 1), but it is {test}.")
+    held_out = round(test * rows)
+    if held_out in (0, rows):
+        raise ValueError(f"test = {test} of {rows} rows leaves one part empty.")
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(rows)
+    return order[held_out:], order[:held_out]
+
+
 def standardise(parts: Split) -> Split:
-    """Shift and scale each input by its mean and deviation over the training part; constant inputs become 0."""
-    mean, deviation = parts.train.x.mean(axis=0), parts.train.x.std(axis=0)
-    scale = np.where(deviation > 0, deviation, 1).astype(parts.train.x.dtype)
-    return Split(*(Dataset((part.x - mean) / scale, part.y) for part in parts))
+    """Shift and scale each input by its mean and deviation over the training part; constant inputs become 0.
+
+    Computed in float64 from the numbers as they are, and cast to float32 then; integers are taken too. The values are
+    those of scikit-learn's `StandardScaler`.
+
+    Example:
+        >>> years = np.array([[2000], [2020], [2030]])
+        >>> train, test = standardise(Split(Dataset(years[:2], None), Dataset(years[2:], None)))
+        >>> train.x.ravel().tolist(), test.x.ravel().tolist()
+        ([-1.0, 1.0], [2.0])
+    """
+    mean, scale = scaling(parts.train.x)
+    return Split(*(Dataset(standardised(part.x, mean, scale), part.y) for part in parts))
+
+
+def scaling(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation of each column, (inputs,) float64; the deviation of a constant column is 1.
+
+    A column is constant where its variance is within the rounding of its mean and of itself (Chan, Golub and LeVeque,
+    "Algorithms for computing the sample variance", 1983): var <= N eps var + (N eps mean)^2.
+    """
+    mean, deviation = np.empty(x.shape[1:]), np.empty(x.shape[1:])
+    for block in _blocks(x):
+        part = x[..., block].astype(np.float64)
+        size = np.ldexp(1.0, np.frexp(np.abs(part).max(axis=0))[1] - 1)
+        part /= size  # squares stay finite; by a power of two, so that nothing is rounded
+        mean[..., block] = part.mean(axis=0)
+        part -= mean[..., block]
+        mean[..., block] += part.mean(axis=0)  # what rounding had left of the mean
+        variance = (part**2).mean(axis=0) - part.mean(axis=0) ** 2
+        rounding = len(x) * np.finfo(np.float64).eps
+        constant = variance <= rounding * variance + (rounding * mean[..., block]) ** 2
+        deviation[..., block] = np.where(constant, 1, size * np.sqrt(variance))
+        mean[..., block] *= size
+    return mean, deviation
+
+
+def scaled(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return (x - mean) / scale, computed in float64."""
+    return (x.astype(np.float64) - mean) / scale
+
+
+def standardised(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return `scaled` in float32, without a float64 copy of all rows at once."""
+    result = np.empty(x.shape, np.float32)
+    rows = max(1, 2**23 // max(1, x[:1].size))
+    for first in range(0, len(x), rows):
+        result[first : first + rows] = scaled(x[first : first + rows], mean, scale)
+    return result
+
+
+def _blocks(x: np.ndarray) -> list[slice]:
+    """Cut the last axis, so that a float64 copy of a block takes at most about 64 MB."""
+    width = max(1, 2**23 // max(1, x.size // x.shape[-1]))
+    return [slice(first, first + width) for first in range(0, x.shape[-1], width)]
 
 
 def teacher(network: Network, rows: int, key: Any, noise: float = 0.0) -> tuple[Dataset, Any]:
@@ -85,7 +146,7 @@ def teacher(network: Network, rows: int, key: Any, noise: float = 0.0) -> tuple[
         The data, float32, and the teacher's params.
 
     Example:
-        >>> from inercia.network import mlp
+        >>> from inercia.problems.network import mlp
         >>> data, params = teacher(mlp([3, 4, 1]), 10, jax.random.key(0))
         >>> data.x.shape, data.y.shape
         ((10, 3), (10, 1))
@@ -101,11 +162,21 @@ def teacher(network: Network, rows: int, key: Any, noise: float = 0.0) -> tuple[
 
 
 def checked(data: Any) -> Dataset:
-    """Return `data` as a `Dataset`, or raise unless it is a non-empty finite pair of equal length."""
+    """Return `data` as a `Dataset`, or raise unless it is a non-empty pair of finite numbers, of equal length.
+
+    Lists become NumPy arrays; arrays stay where they are.
+
+    Raises:
+        TypeError: no pair, or something that holds no numbers.
+        ValueError: lengths that differ, no rows, numbers that are not finite.
+    """
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise TypeError(f"data must be a pair (x, y), but it is {type(data).__name__}.")
-    x, y = data
-    rows = [np.shape(part)[:1] for part in data]
+    x, y = (part if hasattr(part, "dtype") else np.asarray(part) for part in data)
+    for name, part in (("x", x), ("y", y)):
+        if not (jnp.issubdtype(part.dtype, jnp.number) or part.dtype == bool):
+            raise TypeError(f"{name} must hold numbers, but its dtype is {part.dtype}: number the classes 0..K-1.")
+    rows = [np.shape(part)[:1] for part in (x, y)]
     if rows[0] == () or rows[0] != rows[1]:
         raise ValueError(
             f"x and y must have as many rows as each other, but their shapes are {np.shape(x)} and {np.shape(y)}."

@@ -12,10 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from inercia.core import check
+from inercia.problems.labels import check_labels
 from inercia.problems.network import Network
 
 
@@ -64,7 +64,7 @@ class Risk:
             cure = ": use y[:, None]." if (*shape, 1) == prediction.shape else "."
             raise ValueError(f"y must have the prediction's shape {prediction.shape}, but its shape is {shape}{cure}")
         if self.pointwise is cross_entropy:
-            _check_labels(y, rows, prediction.shape[-1])
+            check_labels(y, rows, prediction.shape[-1])
 
 
 def risk(network: Network, loss: str | Callable[[Array, Array], Array] = "squared") -> Risk:
@@ -83,7 +83,7 @@ def risk(network: Network, loss: str | Callable[[Array, Array], Array] = "square
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from inercia.network import mlp
+        >>> from inercia.problems.network import mlp
         >>> network = mlp([2, 3])
         >>> loss = risk(network, "cross-entropy")
         >>> params = jax.tree.map(jnp.zeros_like, network.init(jax.random.key(0)))
@@ -110,18 +110,3 @@ def accuracy(network: Network) -> Callable[[Any, tuple[Any, Any]], Array]:
         return jnp.mean(jnp.argmax(network.apply(params, x), axis=-1) == y)
 
     return share
-
-
-def _check_labels(y: Any, rows: tuple, classes: int) -> None:
-    labels = np.asarray(y) if check.is_concrete(y) else y
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels must be integers for the cross-entropy, but their dtype is {labels.dtype}.")
-    if labels.shape != rows:
-        raise ValueError(f"labels must have shape {rows}, but their shape is {labels.shape}.")
-    if isinstance(labels, np.ndarray):
-        wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-        if wrong.size:
-            n = int(wrong[0])
-            raise ValueError(
-                f"labels must lie in 0..{classes - 1}, one per output, but y[{n}] is {labels.reshape(-1)[n]}."
-            )

@@ -185,7 +185,7 @@ def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...], offset: int) ->
 
 
 def _rows_as_bytes(array: np.ndarray) -> np.ndarray:
-    """View each row as one item of bytes: NumPy would copy a whole array of numbers that lie off their alignment."""
+    """View each row as one item of bytes: NumPy would copy an array of numbers that lie off their alignment."""
     flat = array.reshape(len(array), math.prod(array.shape[1:]))
     return flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize)))[:, 0]
 
