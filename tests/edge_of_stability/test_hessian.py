@@ -10,9 +10,10 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
 import inercia as ia
+from inercia.core import tree
 from inercia.edge_of_stability.preconditioning import rule
 
-module = importlib.import_module("inercia.edge_of_stability.hessian")
+module = importlib.import_module("inercia.edge_of_stability.eigenpairs")
 
 DATA = tuple(part[:256] for part in ia.digits().train)
 NETWORK = ia.mlp([64, 20, 10], "swish")  # 1510 parameters
@@ -26,7 +27,7 @@ def loss(params):
 
 def dense(params):
     with jax.enable_x64(True):
-        z, rebuild = ravel_pytree(ia.tree.float64(params))
+        z, rebuild = ravel_pytree(tree.float64(params))
         return np.asarray(jax.hessian(lambda z: loss(rebuild(z)))(z))
 
 

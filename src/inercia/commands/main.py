@@ -20,7 +20,7 @@ from inercia.comparison.edge_run import edge as run_edge
 from inercia.comparison.gap_and_energy import gap
 from inercia.core import check
 from inercia.core.method import Method
-from inercia.edge_of_stability.hessian import CurvatureError
+from inercia.edge_of_stability.eigenpairs import CurvatureError
 from inercia.flows.integration import SOLVERS, IntegrationError, integrate
 from inercia.flows.iteration import iterate
 from inercia.methods.table import METHODS

@@ -15,7 +15,8 @@ from inercia.core import check
 from inercia.core.method import Params
 from inercia.core.path import Path
 from inercia.edge_of_stability.central_flow import central
-from inercia.edge_of_stability.hessian import CurvatureError, sharpness
+from inercia.edge_of_stability.eigenpairs import CurvatureError
+from inercia.edge_of_stability.sharpness_observer import sharpness
 from inercia.flows.iteration import iterate
 
 #: The method is at its edge where the sharpness stands above this share of the bound.
