@@ -258,7 +258,7 @@ def edge(
     learning_rate: float | None = None,
     beta: float | None = None,
     scheme: str | None = None,
-    k: int = 6,
+    k: int | None = None,
     substeps: int = 4,
     window: int = 50,
     seed: int = 0,
@@ -280,7 +280,7 @@ def edge(
         learning_rate: Step size; by default one that reaches the edge on the digits.
         beta: Decay of momentum's average (0.5 by default), or b1 of adam (0.5).
         scheme: Momentum's order: semi-implicit (new average) or explicit (the lecture's old one).
-        k: Eigenvalues that are followed, more than are critical at once.
+        k: The most eigenvalues that may be critical at once; 32 by default.
         substeps: Of the central flow, per update.
         window: Updates over which the iterates are averaged.
         seed: Fixes the choice of rows and the starting weights.

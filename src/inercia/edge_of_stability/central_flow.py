@@ -32,30 +32,25 @@ Source: Cohen, Damian, Talwalkar, Kolter & Lee 2025, Understanding optimization 
 """
 
 import warnings
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from inercia.core import check, tree
+from inercia.core import check, snapshot, tree
 from inercia.core.method import Params
 from inercia.core.path import Path
-from inercia.edge_of_stability.central_step import (
-    CRITICAL,
-    ITERATIONS,
-    TOL,
-    Flow,
-    Point,
-    integrate_central,
-    must_converge,
-    start,
-)
+from inercia.edge_of_stability.central_loop import TOL, Clock, Status
+from inercia.edge_of_stability.central_run import Run, run_central
+from inercia.edge_of_stability.central_step import Flow
 from inercia.edge_of_stability.eigenpairs import CurvatureError, Spectrum, check_k
 from inercia.edge_of_stability.preconditioning import rule
 from inercia.flows.iteration import diverged_at
 from inercia.flows.smoothness import nonsmooth_in_loss
+
+#: The most eigenvalues that may be critical at once.
+MOST = 32
 
 
 def central(
@@ -64,10 +59,12 @@ def central(
     params: Params,
     steps: int,
     *,
-    k: int = 6,
+    k: int | None = None,
     substeps: int = 4,
     every: int = 1,
     stable: bool = False,
+    progress: bool = False,
+    checkpoint: Any = None,
 ) -> Path:
     """Integrate the central flow of a method, which goes on where the plain flow leaves the iterates.
 
@@ -77,28 +74,35 @@ def central(
         loss: params -> scalar, three times differentiable; for data that do not fit at once, `in_chunks`.
         params: where the method starts; computed in float64 whatever its precision.
         steps: length in updates of the method.
-        k: eigenvalues that are followed, in 1..10; more than are ever critical at once.
+        k: the most eigenvalues that may be critical at once, in 1..32; by default 32, or as many as there are
+            parameters. Memory and work go by the number that are: arrays for 8 at first, then for 16 and 32, at the
+            price of another compilation each. The stable flow follows one.
         substeps: explicit Euler steps per update; more where the stable flow is stiff.
         every: updates between recorded points; must divide steps.
         stable: leave the oscillation out (X = 0): the stable flow, for comparison. It is given up, with `diverged` set
             and nan from there, where its curvature exceeds the bound `STIFF` times.
 
+        progress: show a bar, with the time left.
+        checkpoint: file (.npz) in which the run is kept, at least every ten seconds and when it stops, and from which
+            the same call goes on as if it had not stopped.
+
     Returns:
         Path: 1 + steps / every points. `loss` is f(w), `state` a `CentralState`; `observed` has "sharpness" (n, k),
-        eigenvalues of P^{-1} H, comparable with the bound; "residual" (n, k) of their eigenvectors, relative to the
-        largest; "X" (n, k, k), the mean over the update that follows; "mean_loss" (n,), the predicted mean loss of the
-        iterates; "bound" (n,).
+        eigenvalues of P^{-1} H, comparable with the bound, nan where fewer are tracked; "residual" (n, k) of their
+        eigenvectors, relative to the largest; "X" (n, k, k), the mean over the update that follows; "mean_loss" (n,),
+        the predicted mean loss of the iterates; "bound" (n,). Here k is 8, 16 or 32, at most the argument; between two
+        computations of the eigenvectors, at most four updates apart, critical eigenvalues are carried linearly.
 
     Raises:
-        ValueError: a method without a known central flow, k out of range, every that does not divide steps, a loss
-            that is not one real number.
+        ValueError: a method whose central flow is not derived, k out of range, every that does not divide steps, a
+            loss that is not one real number, a checkpoint of another run.
         TypeError: integer or complex params.
-        CurvatureError: a curvature that is not finite, eigenvectors that were lost, or an X that could not be found,
-            with the time.
+        CurvatureError: a curvature that is not finite, eigenvectors that did not converge, or an X that could not be
+            found, with the time; its `path` holds the points before.
 
     Warns:
-        InerciaWarning: a loss that is not smooth, since the central flow needs its third derivatives; k eigenvalues
-            that are all critical, so that k is too small.
+        InerciaWarning: a loss that is not smooth, since the central flow needs its third derivatives; more
+            than k critical eigenvalues.
 
     Example:
         >>> import inercia
@@ -110,37 +114,32 @@ def central(
         (1.73, 1.73)
     """
     steps, every = check.recorded(steps, every)
-    k, substeps = check.integer("k", k), check.integer("substeps", substeps)
-    if k > 10:
-        raise ValueError(f"k must be at most 10, but it is {k}.")
-    own = rule(method)
+    substeps = check.integer("substeps", substeps)
+    if k is not None and check.integer("k", k) > MOST:
+        raise ValueError(f"k must be at most {MOST}, but it is {k}.")
+    rule(method)
     if method.hyper.get("nesterov"):
-        raise ValueError("the central flow is known without nesterov.")
+        raise ValueError("the central flow is derived without nesterov.")
     check.real("params", params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
         check.loss_of(loss, theta)
-        z, _ = ravel_pytree(theta)
-        check_k(k, z.size)
+        size = ravel_pytree(theta)[0].size
+        if k is not None:
+            check_k(k, size)
         _warn_of_nonsmooth_loss(loss, theta)
-        flow = Flow(method, loss, k, stable)
-        carry = start(flow, theta)
-        points = tree.to_numpy(integrate_central(flow, theta, carry, steps // every, every, substeps))
-        trees = jax.vmap(ravel_pytree(theta)[1])
-        nu = None if own.decay is None else points.nu[:, 0] if own.whole else trees(points.nu)
-        m = None if flow.memory is None else trees(points.m)
-        rebuilt, state = tree.to_numpy((trees(points.w), CentralState(m, nu)))
-    times = every * np.arange(1 + steps // every) * float(method.dt)
-    diverged = diverged_at(times, points.loss) if stable else None
-    _judge(flow, times, points, len(times) if diverged is None else int(np.searchsorted(times, diverged)))
-    observed = {
-        "sharpness": points.values,
-        "residual": points.residual,
-        "X": points.X,
-        "mean_loss": points.loss + 0.5 * own.bound * np.trace(points.X, axis1=1, axis2=2),
-        "bound": np.full(len(times), own.bound),
-    }
-    return Path(times, rebuilt, state, points.loss, diverged, observed=observed)
+        flow = Flow(method, loss, stable)
+        # One update beyond the last point, for its X.
+        clock = Clock(substeps, every, (steps + 1) * substeps)
+        most = min(k or MOST, size)
+        settings = {"flow": "stable" if stable else "central", "k": most, "substeps": substeps, "every": every}
+        kept = snapshot.of_run(checkpoint, method, loss, theta, **settings, steps=steps)
+        run = run_central(flow, theta, most, clock, progress=progress, checkpoint=kept)
+        path = _path(run, theta, every * float(method.dt))
+    if run.stand.status != Status.FINE and not stable:
+        raise _failed(run, path, substeps, float(method.dt))
+    _warn_of_more_than(most, run, path.times)
+    return path
 
 
 class CentralState(NamedTuple):
@@ -150,28 +149,56 @@ class CentralState(NamedTuple):
     nu: Params  # of its square, like params; (n,) where the method has one for all
 
 
-def _judge(flow: Flow, times: np.ndarray, points: Point, until: int) -> None:
-    """Raise where the flow was lost before point `until`; warn where k is too small."""
-    points = jax.tree.map(lambda leaf: leaf[:until], points)
-    sound = np.isfinite(points.loss) & np.isfinite(points.values).all(axis=1)
-    lost = (
-        ~(points.residual <= TOL) & np.asarray(jax.vmap(partial(must_converge, flow.rule.bound))(points.values))
-    ).any(axis=1)
-    unsolved = ~(points.error <= 1e-6)
-    for bad, why in (
-        (~sound, "the loss or its curvature is not finite: take a smaller learning rate, or start elsewhere"),
-        (lost, "the eigenvectors were lost: take a larger k, or more substeps"),
-        (unsolved, "no oscillation holds the curvature at its bound: take more substeps, or a smaller learning rate"),
-    ):
-        if bad.any():
-            n = int(np.argmax(bad))
-            found = Spectrum(points.values[n], None, points.residual[n], ITERATIONS)
-            raise CurvatureError(f"the central flow ended at time {times[n]:g}: {why}.", found)
-    full = points.values[:, -1] > CRITICAL * flow.rule.bound
-    if full.any() and points.w.shape[1] > flow.k and not flow.stable:
+def _path(run: Run, theta: Params, apart: float) -> Path:
+    """Return the points of a run; of a stable flow that was stopped all, with nan from there."""
+    flow = run.stand.flow
+    own = flow.rule
+    count = len(run.records.loss) if flow.stable else run.complete
+    points = tree.row(run.records, slice(count))
+    trees = jax.vmap(ravel_pytree(theta)[1])
+    nu = None if own.decay is None else points.nu[:, 0] if own.whole else trees(points.nu)
+    m = None if flow.memory is None else trees(points.m)
+    rebuilt, state = tree.to_numpy((trees(points.w), CentralState(m, nu)))
+    times = apart * np.arange(count)
+    observed = {
+        "sharpness": points.values,
+        "residual": points.residual,
+        "X": points.X,
+        "mean_loss": points.loss + 0.5 * own.bound * np.trace(points.X, axis1=1, axis2=2),
+        "bound": np.full(count, own.bound),
+    }
+    return Path(
+        times, rebuilt, state, points.loss, diverged_at(times, points.loss) if count else None, observed=observed
+    )
+
+
+_WHY = {
+    Status.NOT_FINITE: "the loss or its curvature is not finite: take a smaller learning rate, or start elsewhere",
+    Status.LOST: "an eigenvector did not converge: take more substeps, or a larger k",
+    Status.NO_BALANCE: "no oscillation holds the curvature at its bound: take more substeps, or a lower learning rate",
+}
+
+
+def _failed(run: Run, path: Path, substeps: int, dt: float) -> CurvatureError:
+    stand = run.stand
+    found = Spectrum(
+        np.asarray(stand.state.predicted), None, np.full(len(stand.state.predicted), TOL), stand.iterations
+    )
+    time = stand.position / substeps * dt
+    return CurvatureError(
+        f"the central flow ended at time {time:g}: {_WHY[stand.status]}. The error's path holds the {len(path)} points "
+        "before.",
+        found,
+        path,
+    )
+
+
+def _warn_of_more_than(most: int, run: Run, times: np.ndarray) -> None:
+    beyond = run.records.beyond[: len(times)]
+    if beyond.any():
         warnings.warn(
-            f"all {flow.k} eigenvalues that are followed are critical at time {times[np.argmax(full)]:g}: take a "
-            "larger k.",
+            f"more than {most} eigenvalues are critical at time {times[np.argmax(beyond)]:g}, and {most} take part in "
+            "the oscillation: take a larger k.",
             check.InerciaWarning,
             stacklevel=3,
         )

@@ -1,7 +1,15 @@
-"""One update of a central flow: explicit Euler substeps, with the oscillation X where something is critical.
+"""The equations of `central_flow` over a few substeps, from eigenvectors that are computed once for all of them.
 
-The equations are those of `central_flow`. Far below the bound an update needs no eigenvectors on its way; there, and
-along the stable flow, the substeps are shortened where the flow is stiff.
+At a point the eigenvectors U of the critical eigenvalues and the turning of their curvature are computed,
+
+    T_ij = grad <u_i, H u_j>,
+
+and from there the projected Hessian is carried linearly: U^T H U += T . dw at each substep of explicit Euler, while P
+and the gradient are always those of the point. The linear prediction of the eigenvalues is compared with those found at
+the next point, and that decides how far it may be carried (`central_loop`).
+
+Where nothing is critical a substep needs no eigenvectors; there, and along the stable flow, it is divided further where
+the flow is stiff.
 """
 
 from functools import partial
@@ -14,19 +22,15 @@ from jax.flatten_util import ravel_pytree
 
 from inercia.core.method import Params, refine
 from inercia.edge_of_stability.complementarity_problem import complementarity, pack, triangle, unpack
-from inercia.edge_of_stability.eigenpairs import FOLLOWED, dense_eigenpairs, first_eigenvectors, follow
+from inercia.edge_of_stability.hessian import turning
 from inercia.edge_of_stability.preconditioning import Rule, rule
 
 #: Eigenvalues above this share of the bound take part in the oscillation.
 CRITICAL = 0.97
-#: Where the largest is below this share, the step needs no eigenvectors on its way.
-_FAR = 0.9
 #: Largest length of a substep times the largest eigenvalue, in units of a bound of 2: explicit Euler needs less than 2.
 _REACH = 0.5
 #: Curvature over its bound at which the stable flow is stopped: it would take ever more substeps.
 STIFF = 50.0
-#: Residual of an eigenvector, relative to the largest eigenvalue, and iterations allowed for it.
-TOL, ITERATIONS = 1e-3, 50
 
 
 class Memory(NamedTuple):
@@ -42,8 +46,9 @@ class Flow(NamedTuple):
 
     method: Any
     loss: Any
-    k: int
     stable: bool
+    k: int = 1  # eigenvalues that may be critical at once
+    rows: int = 0  # eigenvectors that are tracked; 0 where the Hessian is formed at each substep
 
     @property
     def rule(self) -> Rule:
@@ -62,25 +67,42 @@ class Flow(NamedTuple):
         return Memory(-float(np.log(b)), 1 + float(np.log(b)) * lost, name == "adam")
 
 
-class Point(NamedTuple):
-    """The flow at a time, and what is known there."""
+class Moment(NamedTuple):
+    """The flow at a time."""
 
     w: jax.Array  # (n,)
     m: jax.Array  # (n,), (0,) for none
     nu: jax.Array  # (n,), (1,) for one of all, (0,) for none
     time: jax.Array  # updates
+
+
+class Frozen(NamedTuple):
+    """What is computed at a point and kept over an interval; p = k (k + 1) / 2 pairs, as in `pack`."""
+
+    count: jax.Array  # eigenvalues that are critical
+    T: jax.Array  # (p, n); 0 for pairs that are not critical
+    products: jax.Array  # (p, n), u_i u_j elementwise, U^T P U = 1; (p, 1), summed, where P is one number
+    effect: jax.Array  # (p, p), of X on the slack a substep ahead
+
+
+class Step(NamedTuple):
+    """What a substep found at its start."""
+
     loss: jax.Array
-    grad: jax.Array  # (n,)
-    values: jax.Array  # (k,), eigenvalues of P^{-1} H, decreasing
-    rows: jax.Array  # (k, n), orthonormal eigenvectors of P^{-1/2} H P^{-1/2}
-    residual: jax.Array  # (k,)
-    X: jax.Array  # (k, k), mean over the update that led here; in a record, over the one that follows
-    error: jax.Array  # of X, the largest since the record before
+    eigenvalues: jax.Array  # (k,), critical ones as predicted, decreasing; -inf for none
+    X: jax.Array  # (k, k)
+    error: jax.Array  # of X
 
 
-def _loss_of_vector(flow: Flow, theta: Params) -> Any:
+def vector_loss(flow: Flow, theta: Params) -> Any:
+    """Return the loss as a function of one vector."""
     _, rebuild = ravel_pytree(theta)
     return lambda w: flow.loss(rebuild(w))
+
+
+def scale_at(own: Rule, nu: jax.Array, time: Any) -> jax.Array:
+    """Return P, (n,) or (1,) where it is one number, at nu and time; an update scales by what holds in its middle."""
+    return jnp.reshape(jnp.asarray(own.scale(nu if own.decay is not None else None, time + 0.5), float), (-1,))
 
 
 def _mean_square(own: Rule, squares: jax.Array) -> jax.Array:
@@ -95,11 +117,6 @@ def _rate(own: Rule) -> float:
     return 0.0 if own.decay is None else (1 - own.decay) / own.decay
 
 
-def preconditioner_at(own: Rule, nu: jax.Array, time: Any, size: int) -> jax.Array:
-    """Return P (n,) at nu and time; an update scales by what holds in its middle."""
-    return jnp.broadcast_to(own.scale(nu if own.decay is not None else None, time + 0.5), (size,))
-
-
 def _direction(flow: Flow, m: jax.Array, g: jax.Array, time: Any, length: Any) -> tuple[jax.Array, jax.Array]:
     """Return m after `length`, and what the stable flow moves along."""
     memory = flow.memory
@@ -112,167 +129,149 @@ def _direction(flow: Flow, m: jax.Array, g: jax.Array, time: Any, length: Any) -
 
 
 @partial(jax.jit, static_argnums=0)
-def _initial_moments(flow, theta):
-    """Return w, m, nu and P^{1/2} at the start."""
-    w, _ = ravel_pytree(theta)
-    g = jax.grad(_loss_of_vector(flow, theta))(w)
+def first_moment(flow: Flow, theta: Params) -> Moment:
+    """Return the flow at time 0."""
+    w, rebuild = ravel_pytree(theta)
+    g = jax.grad(vector_loss(flow, theta))(w)
     nu = g[:0]
-    if flow.rule.decay is not None:  # half of the first update's way
+    if flow.rule.decay is not None:  # half of the first update's change
         before = flow.method.init(theta)
-        after = flow.method.update(ravel_pytree(theta)[1](g), before, theta)[1]
+        after = flow.method.update(rebuild(g), before, theta)[1]
         before, after = (jnp.atleast_1d(ravel_pytree(state.nu)[0]) for state in (before, after))
         nu = before + (after - before) / (1 + jnp.sqrt(flow.rule.decay))
     m = g[:0] if flow.memory is None else flow.memory.start * g
-    return w, m, nu, jnp.sqrt(preconditioner_at(flow.rule, nu, 0, w.size))
+    return Moment(w, m, nu, jnp.zeros(()))
 
 
-def start(flow: Flow, theta: Params) -> Point:
-    """Return the point at time 0, with its leading eigenpairs."""
-    w, m, nu, root = _initial_moments(flow, theta)
-    dense = root.size < FOLLOWED * flow.k
-    rows = jnp.zeros((flow.k, 0)) if dense else first_eigenvectors(flow.loss, theta, root, flow.k)
-    return evaluate(flow, theta, w, m, nu, jnp.zeros(()), rows, jnp.zeros((flow.k, flow.k)), jnp.zeros(()))
+def freeze(flow: Flow, f: Any, at: Moment, values: jax.Array, rows: jax.Array, length: Any) -> tuple[Frozen, jax.Array]:
+    """Compute what an interval needs of the critical eigenvectors, and U^T H U, packed.
 
-
-@partial(jax.jit, static_argnums=0)
-def evaluate(flow, theta, w, m, nu, time, rows, X, error):
-    """Compute loss, gradient and leading eigenpairs at a new point."""
-    f = _loss_of_vector(flow, theta)
-    root = jnp.sqrt(preconditioner_at(flow.rule, nu, time, w.size))
-    if rows.shape[1] == 0:
-        value, grad = jax.value_and_grad(f)(w)
-        values, columns, _ = dense_eigenpairs(f, w, root, flow.k)
-        return Point(w, m, nu, time, value, grad, values, columns.T[:, :0], 0 * values, X, error)
-    (value, grad), linear = jax.linearize(jax.value_and_grad(f), w)
-    product = jax.vmap(lambda row: linear(row / root)[1] / root)
-    values, rows, residual, _ = follow(product, rows, TOL, ITERATIONS, partial(must_converge, flow.rule.bound))
-    return Point(w, m, nu, time, value, grad, values, rows, residual, X, error)
-
-
-def must_converge(bound, values):
-    """Return which eigenvectors must be known well: those that may soon be critical, and the first."""
-    return (values > _FAR * bound) | (jnp.arange(len(values)) == 0)
-
-
-def _substep_with_oscillation(flow, theta, length, here):
-    """Make one substep with the oscillation."""
+    Args:
+        flow: what does not change.
+        f: the loss of a vector.
+        at: the point.
+        values: (k,), eigenvalues of P^{-1} H, decreasing.
+        rows: (k, n), eigenvectors of P^{-1/2} H P^{-1/2}, orthonormal.
+        length: of a substep, in updates.
+    """
     own, c = flow.rule, flow.rule.bound
-    f = _loss_of_vector(flow, theta)
-    size, k = here.w.size, flow.k
-    scale = preconditioner_at(own, here.nu, here.time, size)
-    rows = here.rows if here.rows.shape[1] else dense_eigenpairs(f, here.w, jnp.sqrt(scale), k)[1].T
-    U = rows / jnp.sqrt(scale)
-    i, j, weight = triangle(k)
+    i, j, weight = (jnp.asarray(part) for part in triangle(flow.k))
+    scale = scale_at(own, at.nu, at.time)
+    count = (values > CRITICAL * c).sum()
+    U = jnp.where((jnp.arange(flow.k) < count)[:, None], rows / jnp.sqrt(scale), 0.0)
 
-    # The stable part, and how it moves P.
-    m, along = _direction(flow, here.m, here.grad, here.time, length)
-    w_stable = -along / scale
-    nu_stable = _rate(own) * (_mean_square(own, here.grad**2) - here.nu)
-    _, scale_stable = jax.jvp(
-        lambda nu, t: preconditioner_at(own, nu, t, size), (here.nu, here.time), (nu_stable, jnp.ones_like(here.time))
-    )
+    def third(pair, T):  # the critical pairs come first in the triangle
+        return T.at[pair].set(weight[pair] * turning(f, at.w, U[i[pair]], U[j[pair]]))
 
-    # grad <u_i, H u_j> for the critical pairs, which come first in the triangle.
-    critical = here.values > CRITICAL * c
-    count = critical.sum()
-    gradient = jax.grad(f)
-
-    def third(n, turns):
-        u, v = U[jnp.asarray(i)[n]], U[jnp.asarray(j)[n]]
-        turn = jax.jvp(lambda w: jax.jvp(gradient, (w,), (u,))[1], (here.w,), (v,))[1]
-        return turns.at[n].set(jnp.asarray(weight)[n] * turn)
-
-    turns = jax.lax.fori_loop(0, count * (count + 1) // 2, third, jnp.zeros((len(i), size)))
-    both = critical[i] & critical[j]
-    products = (weight * both)[:, None] * U[i] * U[j]
-
-    # What X does to w and nu, and both to the slack c U^T P U - U^T H U.
-    w_of = -0.5 * turns / scale
+    T = jax.lax.fori_loop(0, count * (count + 1) // 2, third, jnp.zeros((len(i), at.w.size)))
+    if len(scale) > 1:
+        products = weight[:, None] * U[i] * U[j]
+    else:
+        products = jnp.where((i == j) & (i < count), 1.0, 0.0)[:, None] / scale
     nu_of = _rate(own) * c**2 * jax.vmap(partial(_mean_square, own))(products * scale**2)
-    scale_of = jax.vmap(lambda v: jax.jvp(lambda nu: preconditioner_at(own, nu, here.time, size), (here.nu,), (v,))[1])(
-        nu_of
-    )
-    slack = pack(jnp.diag(c - here.values)) + length * (c * products @ scale_stable - turns @ w_stable)
-    effect = length * (c * products @ scale_of.T - turns @ w_of.T)
-    X, error = _solve_for_oscillation(count, slack, (effect + effect.T) / 2)
-    x = pack(X)
-    return (
-        here.w + length * (w_stable + x @ w_of),
-        m,
-        here.nu + length * (nu_stable + x @ nu_of),
-        here.time + length,
-        here.rows,
-        X,
-        error,
-    )
+    if own.decay is None:
+        scale_of = jnp.zeros_like(products)
+    else:  # P is elementwise
+        slope = jax.jvp(lambda nu: scale_at(own, nu, at.time), (at.nu,), (jnp.ones_like(at.nu),))[1]
+        scale_of = nu_of * slope
+    effect = length * (c * products @ scale_of.T + 0.5 * (T / scale) @ T.T)
+    hessian = pack(jnp.diag(jnp.where(jnp.arange(flow.k) < count, values, 0.0)))
+    return Frozen(count, T, products, (effect + effect.T) / 2), hessian
 
 
-def _solve_for_oscillation(count, slack, effect):
-    """Solve for X; only where something is critical, and in closed form where one direction is."""
-    k = unpack(slack).shape[0]
-    none = jnp.zeros((k, k))
+def substep(
+    flow: Flow, f: Any, frozen: Frozen, at: Moment, hessian: jax.Array, length: Any, divisions: Any
+) -> tuple[Moment, jax.Array, Step]:
+    """Advance by one substep.
 
-    def one():
-        one = complementarity(slack[:1, None], effect[:1, :1])
-        return none.at[0, 0].set(one.X[0, 0]), one.error
+    Args:
+        flow: what does not change.
+        f: the loss of a vector.
+        frozen: what was computed at the interval's start.
+        at: the point.
+        hessian: (p,), U^T H U, packed, as predicted.
+        length: of the substep, in updates.
+        divisions: into which it is divided where nothing is critical.
 
-    branches = [lambda: (none, jnp.zeros(())), one, lambda: tuple(complementarity(unpack(slack), effect))]
-    return jax.lax.switch(jnp.minimum(count, 2), branches[: k + 1])
+    Returns:
+        The next point, the Hessian there, and what was found here.
+    """
+    own, c = flow.rule, flow.rule.bound
+    divisions = jnp.where(frozen.count > 0, 1, divisions)
+    part = length / divisions
+    loss, grad = jax.value_and_grad(f)(at.w)
+    scale = scale_at(own, at.nu, at.time)
+    stable = _stable_rates(flow, at, grad, scale, part)
+
+    def oscillation():
+        still = (at.nu, at.time), (stable.nu, jnp.ones_like(at.time))
+        scale_rate = jax.jvp(partial(scale_at, own), *still)[1]
+        metric = frozen.products @ scale
+        ahead = c * (metric + length * frozen.products @ scale_rate) - hessian - length * frozen.T @ stable.w
+        X, error = _solve(frozen.count, _filled(flow.k, frozen.count, ahead, c), frozen.effect)
+        x = pack(X)
+        nu = _rate(own) * c**2 * _mean_square(own, (x @ frozen.products) * scale**2)
+        return -0.5 * (x @ frozen.T) / scale, nu, X, error, _eigenvalues(flow.k, frozen.count, hessian, metric)
+
+    def none():
+        k = flow.k
+        return 0 * at.w, 0 * at.nu, jnp.zeros((k, k)), jnp.zeros(()), jnp.full((k,), -jnp.inf)
+
+    w, nu, X, error, eigenvalues = none() if flow.stable else jax.lax.cond(frozen.count > 0, oscillation, none)
+    step = part * (stable.w + w)
+    there = Moment(at.w + step, stable.m, at.nu + part * (stable.nu + nu), at.time + part)
+    hessian = hessian if flow.stable else hessian + frozen.T @ step
+
+    def further(_, at):
+        rates = _stable_rates(flow, at, jax.grad(f)(at.w), scale_at(own, at.nu, at.time), part)
+        return Moment(at.w + part * rates.w, rates.m, at.nu + part * rates.nu, at.time + part)
+
+    there = jax.lax.fori_loop(1, divisions, further, there)
+    return there, hessian, Step(loss, eigenvalues, X, error)
 
 
-def _stable_substep(flow, theta, length, here):
-    """Make one substep without oscillation."""
+def _stable_rates(flow: Flow, at: Moment, grad: jax.Array, scale: jax.Array, length: Any) -> Moment:
+    """Return w' and nu' without oscillation, and m after `length`."""
     own = flow.rule
-    scale = preconditioner_at(own, here.nu, here.time, here.w.size)
-    grad = jax.grad(_loss_of_vector(flow, theta))(here.w)
-    nu = here.nu + length * _rate(own) * (_mean_square(own, grad**2) - here.nu)
-    m, along = _direction(flow, here.m, grad, here.time, length)
-    return here._replace(w=here.w - length * along / scale, m=m, nu=nu, time=here.time + length)
+    m, along = _direction(flow, at.m, grad, at.time, length)
+    return Moment(-along / scale, m, _rate(own) * (_mean_square(own, grad**2) - at.nu), at.time)
 
 
-def advance_one_update(flow, theta, substeps, here):
-    """Advance by one update; X becomes its mean on the way and error the largest."""
-    largest = here.values[0] / flow.rule.bound
-    # Far below the bound no eigenvectors are needed on the way; far above, the stable flow is stiff.
-    coasts = jnp.asarray(True) if flow.stable else largest < _FAR
-    stiff = jnp.ceil(2 * jnp.clip(jnp.nan_to_num(largest), 0, STIFF) / _REACH).astype(int)
-    short = jnp.maximum(substeps, stiff)
-
-    def coast(here):
-        there = jax.lax.fori_loop(0, short, lambda _, point: _stable_substep(flow, theta, 1 / short, point), here)
-        return there.w, there.m, there.nu, there.time, here.rows, 0 * here.X, 0 * here.error
-
-    def substep(_, carry):
-        here, X, error = carry
-        moved = (
-            coast(here)
-            if flow.stable
-            else jax.lax.cond(coasts, coast, partial(_substep_with_oscillation, flow, theta, 1 / substeps), here)
-        )
-        there = evaluate(flow, theta, *moved)
-        return there, X + there.X / substeps, jnp.maximum(error, there.error)
-
-    begun = (here, jnp.zeros_like(here.X), jnp.zeros_like(here.error))
-    there, X, error = jax.lax.fori_loop(0, jnp.where(coasts, 1, substeps), substep, begun)
-    if flow.stable:  # given up
-        lost = jnp.where(largest > STIFF, jnp.nan, 0.0)
-        there = there._replace(w=there.w + lost, loss=there.loss + lost, values=there.values + lost)
-    return there._replace(X=X, error=error)
+def divisions(flow: Flow, largest: jax.Array, substeps: Any) -> jax.Array:
+    """Return into how many parts a substep without oscillation is divided, where the flow is stiff."""
+    stiff = jnp.ceil(2 * jnp.clip(jnp.nan_to_num(largest / flow.rule.bound), 0, STIFF) / _REACH)
+    return jnp.maximum(jnp.ceil(stiff / substeps).astype(int), 1)
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def integrate_central(flow, theta, here, points, every, substeps):
-    """Return the points recorded every so many updates, leading axis = time."""
+def _filled(k: int, count: jax.Array, x: jax.Array, value: float) -> jax.Array:
+    """Return x with `value` on the diagonal where nothing is critical."""
+    i, j, _ = triangle(k)
+    return jnp.where((i == j) & (i >= count), value, x)
 
-    def point(here, n):
-        def update(i, carry):
-            there, X, error = carry
-            there = advance_one_update(flow, theta, substeps, there)
-            return there, jnp.where(i == 0, there.X, X), jnp.where(i == 0, there.error, jnp.maximum(error, there.error))
 
-        # The last point is only left for its X.
-        updates = jnp.where(n == points, 1, every)
-        there, X, error = jax.lax.fori_loop(0, updates, update, (here, here.X, here.error))
-        return there, here._replace(X=X, error=error, rows=here.rows[:0], grad=here.grad[:0])
+def predicted_eigenvalues(flow: Flow, frozen: Frozen, at: Moment, hessian: jax.Array) -> jax.Array:
+    """Return the critical eigenvalues (k,) of P^{-1} H as predicted at a point, decreasing; -inf for none."""
+    return _eigenvalues(flow.k, frozen.count, hessian, frozen.products @ scale_at(flow.rule, at.nu, at.time))
 
-    return jax.lax.scan(point, here, jnp.arange(points + 1))[1]
+
+def _eigenvalues(k: int, count: jax.Array, hessian: jax.Array, metric: jax.Array) -> jax.Array:
+    """Return the eigenvalues of U^T H U against U^T P U."""
+    L = jnp.linalg.cholesky(unpack(_filled(k, count, metric, 1.0)))
+    half = jax.scipy.linalg.solve_triangular(L, unpack(hessian), lower=True)
+    both = jax.scipy.linalg.solve_triangular(L, half.T, lower=True)
+    below = -2 * (1 + jnp.max(jnp.abs(both)))
+    values = jnp.linalg.eigvalsh((both + both.T) / 2 + jnp.diag(jnp.where(jnp.arange(k) < count, 0.0, below)))
+    return jnp.where(jnp.arange(k) < count, values[::-1], -jnp.inf)
+
+
+def _solve(count: jax.Array, slack: jax.Array, effect: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return X and its error, solved in as few dimensions as hold what is critical."""
+    k = unpack(slack).shape[0]
+
+    def within(size):
+        p = size * (size + 1) // 2
+        found = complementarity(unpack(slack[:p]), effect[:p, :p])
+        return jnp.zeros((k, k)).at[:size, :size].set(found.X), found.error
+
+    sizes = [size for size in (1, 8, 12, 16, 24) if size < k] + [k]
+    return jax.lax.switch(jnp.searchsorted(jnp.asarray(sizes), count), [partial(within, size) for size in sizes])

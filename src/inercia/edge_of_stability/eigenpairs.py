@@ -6,10 +6,6 @@
 P is diagonal and positive, see `preconditioner`; without it P = 1. Up to `DENSE` parameters the matrix is formed and
 solved exactly, beyond by LOBPCG (Knyazev 2001), warm-started where a subspace is given. The residual |H u - lambda P u|
 certifies every pair. All is float64.
-
-Along a run the matrix changes a little from step to step. `follow` then brings the vectors of the step before to the
-new ones by Rayleigh and Ritz on them and on their residuals, k products an iteration and one or two iterations a step
-(LOBPCG spends three times as much, and checks its bases again at each).
 """
 
 from collections.abc import Callable
@@ -24,6 +20,8 @@ from jax.flatten_util import ravel_pytree
 
 from inercia.core import check, tree
 from inercia.core.method import Params
+from inercia.core.path import Path
+from inercia.edge_of_stability.eigenvector_tracking import GUARD, random_rows, track
 from inercia.edge_of_stability.hessian import hessian_on_rows
 
 #: Parameters up to which the Hessian is formed.
@@ -33,11 +31,16 @@ FOLLOWED = 8
 
 
 class CurvatureError(RuntimeError):
-    """The eigenvalues are not known as well as was asked, or not finite; `spectrum` holds what there is, or None."""
+    """The eigenvalues did not converge as far as was asked, or are not finite.
 
-    def __init__(self, message: str, spectrum: "Spectrum | None") -> None:
+    Attributes:
+        spectrum: what was found of them, or None.
+        path: the points of a run before it had to stop, or None.
+    """
+
+    def __init__(self, message: str, spectrum: "Spectrum | None" = None, path: Path | None = None) -> None:
         super().__init__(message)
-        self.spectrum = spectrum
+        self.spectrum, self.path = spectrum, path
 
 
 class Spectrum(NamedTuple):
@@ -101,6 +104,8 @@ def curvature(
             if start is not None:
                 begin = root[:, None] * jax.vmap(lambda v: ravel_pytree(v)[0])(tree.float64(start)).T
             values, columns, used = lobpcg(loss, theta, root, begin, iterations, 0.02 * tol / z.size)
+            if not bool(jnp.isfinite(values).all()):  # a Hessian that is zero, or of low rank, breaks its basis down
+                values, columns, used = _tracked(loss, theta, root, begin, iterations, 0.1 * tol)
         columns = columns / root[:, None]
         residual = residuals(loss, theta, scale, values, columns)
         values, vectors, residual = tree.to_numpy((values, jax.vmap(rebuild)(columns.T), residual))
@@ -109,51 +114,11 @@ def curvature(
         raise CurvatureError("the Hessian is not finite at these params.", found)
     if not (found.residual <= tol).all():
         raise CurvatureError(
-            f"the eigenvalues are known to {found.residual.max():.1e} only, and tol = {tol:g} was asked: allow more "
+            f"the eigenvalues converged to {found.residual.max():.1e} only, and tol = {tol:g} was asked: allow more "
             f"than {iterations} iterations, or start from a subspace.",
             found,
         )
     return found
-
-
-def follow(product: Callable, rows: jax.Array, tol: float, iterations: int, needed: Any) -> tuple:
-    """Bring orthonormal rows that were eigenvectors of a symmetric operator to those of a slightly changed one.
-
-    Args:
-        product: (k, n) -> (k, n), the operator on rows.
-        rows: (k, n) with n >= 2 k.
-        tol: residual, relative to the largest eigenvalue, at which to stop.
-        iterations: at most; each takes k products.
-        needed: mask (k,) of those that must reach tol, or a function of the values that gives it.
-
-    Returns:
-        Values (k,), decreasing; rows; residuals (k,), relative to the largest |value|; iterations. Pure, for jit and
-        scan.
-    """
-
-    def ritz(basis, image):
-        between = basis @ image.T
-        values, mix = jnp.linalg.eigh((between + between.T) / 2)
-        mix = mix[:, ::-1][:, : len(rows)].T
-        basis, image = mix @ basis, mix @ image
-        values = values[::-1][: len(rows)]
-        apart = image - values[:, None] * basis
-        return values, basis, image, apart, jnp.linalg.norm(apart, axis=1) / jnp.max(jnp.abs(values))
-
-    def unfinished(carry):
-        (values, *_, residual), used = carry
-        must = needed(values) if callable(needed) else needed
-        return ((residual > tol) & must).any() & (used < iterations)
-
-    def improve(carry):
-        (_, basis, image, apart, _), used = carry
-        for _ in range(2):  # twice is enough: orthonormal, and orthogonal to the basis, to rounding
-            apart = jnp.linalg.qr((apart - (apart @ basis.T) @ basis).T)[0].T
-        return ritz(jnp.concatenate([basis, apart]), jnp.concatenate([image, product(apart)])), used + 1
-
-    first = ritz(rows, product(rows))
-    (values, basis, _, _, residual), used = jax.lax.while_loop(unfinished, improve, (first, 0))
-    return values, basis, residual, used
 
 
 def check_k(k: int, size: int) -> None:
@@ -164,11 +129,17 @@ def check_k(k: int, size: int) -> None:
         raise ValueError(f"k must be below P / 5 = {size / 5:g} for LOBPCG, but it is {k}.")
 
 
+def dense_rows(product: Callable, size: int, k: int) -> tuple[jax.Array, jax.Array]:
+    """Return the k largest eigenvalues of a symmetric operator on rows, and their vectors as rows, from its matrix."""
+    values, vectors = jnp.linalg.eigh(product(jnp.eye(size)))
+    return values[::-1][:k], vectors[:, ::-1][:, :k].T
+
+
 @partial(jax.jit, static_argnums=(0, 3))
 def dense_eigenpairs(loss, theta, root, k):
     """Return the k largest eigenvalues, their vectors as columns, and 0 iterations, from the matrix itself."""
-    values, vectors = jnp.linalg.eigh(hessian_on_rows(loss, theta, root)(jnp.eye(len(root))))
-    return values[::-1][:k], vectors[:, ::-1][:, :k], 0
+    values, rows = dense_rows(hessian_on_rows(loss, theta, root), root.size, k)
+    return values, rows.T, 0
 
 
 @partial(jax.jit, static_argnums=(0, 4, 5))
@@ -178,12 +149,21 @@ def lobpcg(loss, theta, root, begin, iterations, tol):
     return lobpcg_standard(lambda columns: rows(columns.T).T, begin, iterations, tol)
 
 
-def first_eigenvectors(loss, theta, root, k):
-    """Return the k leading eigenvectors, as rows, for `follow` to start from."""
+@partial(jax.jit, static_argnums=0)
+def _tracked(loss, theta, root, begin, iterations, tol):
+    """Return what `lobpcg` returns, by `track`."""
+    k = begin.shape[1]
+    rows = random_rows(jnp.zeros((k + GUARD, len(begin))).at[:k].set(jnp.linalg.qr(begin)[0].T), 0)
+    found = track(hessian_on_rows(loss, theta, root), rows, tol, iterations, lambda values: jnp.arange(k + GUARD) < k)
+    return found.values[:k], found.rows[:k].T, found.iterations
+
+
+def first_rows(loss: Any, theta: Params, root: jax.Array, k: int, iterations: int) -> jax.Array:
+    """Return the k leading eigenvectors, as rows, for `track` to start from."""
     if root.size <= DENSE:
         return dense_eigenpairs(loss, theta, root, k)[1].T
     begin = jax.random.normal(jax.random.key(0), (root.size, k), root.dtype)
-    return lobpcg(loss, theta, root, begin, 100, 1e-4 / root.size)[1].T
+    return _tracked(loss, theta, root, begin, iterations, 1e-4)[1].T
 
 
 @partial(jax.jit, static_argnums=0)

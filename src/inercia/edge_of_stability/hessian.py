@@ -3,7 +3,8 @@
     H v = d/de grad f(theta + e v)                       forward over reverse
 
 Every Hessian product of this package is made here: one at a time by `hvp`, or on the rows of a matrix by
-`hessian_on_rows`, preconditioned as P^{-1/2} H P^{-1/2} where P^{1/2} is given.
+`hessian_on_rows`, preconditioned as P^{-1/2} H P^{-1/2} where P^{1/2} is given; and the derivatives of the Hessian that
+the central flow needs, by `turning`.
 """
 
 from collections.abc import Callable
@@ -33,6 +34,12 @@ def hessian_on_rows(loss, theta, root=None):
     z, rebuild = ravel_pytree(theta)
     linear = jax.vmap(jax.linearize(jax.grad(lambda z: loss(rebuild(z))), z)[1])
     return linear if root is None else lambda rows: linear(rows / root) / root
+
+
+def turning(f: Callable, w: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
+    """Return grad <u, H v> of a function of one vector, by which curvature changes along a path."""
+    gradient = jax.grad(f)
+    return jax.jvp(lambda w: jax.jvp(gradient, (w,), (u,))[1], (w,), (v,))[1]
 
 
 def in_chunks(loss: Any, batch: Any, rows: int) -> Callable[[Params], jax.Array]:

@@ -19,15 +19,12 @@ from inercia.edge_of_stability.eigenpairs import (
     Spectrum,
     check_k,
     dense_eigenpairs,
-    first_eigenvectors,
-    follow,
+    first_rows,
 )
+from inercia.edge_of_stability.eigenvector_tracking import GUARD, track
 from inercia.edge_of_stability.hessian import hessian_on_rows
 from inercia.edge_of_stability.preconditioning import preconditioner, rule
 from inercia.flows.iteration import Observer
-
-#: Vectors followed beside those asked for: the last of a block converges by its gap to the first outside.
-GUARD = 2
 
 
 def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iterations: int = 300) -> Observer:
@@ -41,16 +38,16 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
         method: the one that is iterated: sgd, momentum, rmsprop, scalar_rmsprop or adam.
         loss: params -> scalar, the one that is iterated; for data that do not fit at once, `in_chunks`.
         k: how many.
-        tol: largest residual, relative to the largest eigenvalue. An eigenvalue is known at least as well, and, apart
-            from others, to about its square.
+        tol: largest residual, relative to the largest eigenvalue. An eigenvalue's error is at most as large, and, apart
+            from others, about its square.
         iterations: at most, at a point.
 
     Returns:
         For `iterate(..., observe={"sharpness": ...})`, where it gives (points, k) float64.
 
     Raises:
-        ValueError: a method without a known preconditioner, k that is too large.
-        CurvatureError: from `iterate`, eigenvalues that are not finite or not known to tol, with the first such time.
+        ValueError: a method whose preconditioner is not derived, k that is too large.
+        CurvatureError: from `iterate`, eigenvalues that are not finite or did not converge to tol, with the time.
 
     Example:
         >>> import inercia
@@ -71,16 +68,15 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
     def init(params, state):
         root = here(params, state)
         check_k(k, root.size)
-        return first_eigenvectors(loss, params, root, k + GUARD) if root.size >= FOLLOWED * k else ()
+        return first_rows(loss, params, root, k + GUARD, iterations) if root.size >= FOLLOWED * k else ()
 
     def observe(params, state, memory):
         root = here(params, state)
         if root.size < FOLLOWED * k:
             values, _, _ = dense_eigenpairs(loss, params, root, k)
             return (values, jnp.zeros_like(values)), ()
-        first = jnp.arange(k + GUARD) < k
-        values, rows, residual, _ = follow(hessian_on_rows(loss, params, root), memory, tol, iterations, first)
-        return (values[:k], residual[:k]), rows
+        found = track(hessian_on_rows(loss, params, root), memory, tol, iterations, lambda _: jnp.arange(k + GUARD) < k)
+        return (found.values[:k], found.residual[:k]), found.rows
 
     def finish(times, seen):
         values, residual = seen
@@ -88,7 +84,7 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
         if bad.any():
             n = int(np.argmax(bad))
             why = (
-                f"known to {residual[n].max():.1e} only, and tol = {tol:g} was asked: allow more iterations"
+                f"converged to {residual[n].max():.1e} only, and tol = {tol:g} was asked: allow more iterations"
                 if np.isfinite(values[n]).all()
                 else "not finite"
             )
