@@ -39,6 +39,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from inercia.core import check, snapshot, tree
+from inercia.core.linear_form import linear_form
 from inercia.core.method import Params
 from inercia.core.path import Path
 from inercia.edge_of_stability.central_loop import TOL, Clock, Status
@@ -118,8 +119,10 @@ def central(
     if k is not None and check.integer("k", k) > MOST:
         raise ValueError(f"k must be at most {MOST}, but it is {k}.")
     rule(method)
-    if method.hyper.get("nesterov"):
-        raise ValueError("the central flow is derived without nesterov.")
+    form = linear_form(method)
+    decayed = getattr(method, "hyper", {}).get("weight_decay")
+    if decayed or form is None or form.kind == "nesterov" or (form.kind == "heavy ball" and form.second_moment):
+        raise ValueError("no central flow is given for nesterov, weight decay, or a sum of preconditioned steps.")
     check.real("params", params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
@@ -168,7 +171,12 @@ def _path(run: Run, theta: Params, apart: float) -> Path:
         "bound": np.full(count, own.bound),
     }
     return Path(
-        times, rebuilt, state, points.loss, diverged_at(times, points.loss) if count else None, observed=observed
+        times,
+        rebuilt,
+        state,
+        points.loss,
+        diverged_at(times, (), (), points.loss) if count else None,
+        observed=observed,
     )
 
 

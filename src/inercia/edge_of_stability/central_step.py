@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from inercia.core.method import Params, refine
+from inercia.core.linear_form import linear_form
+from inercia.core.method import Params
 from inercia.edge_of_stability.complementarity_problem import complementarity, pack, triangle, unpack
 from inercia.edge_of_stability.hessian import turning
 from inercia.edge_of_stability.preconditioning import Rule, rule
@@ -58,13 +59,13 @@ class Flow(NamedTuple):
     @property
     def memory(self) -> Memory | None:
         """How the method averages its gradients, or None."""
-        hyper, name = self.method.hyper, self.method.name
-        b = {"momentum": hyper.get("beta"), "sgd": hyper.get("momentum"), "adam": hyper.get("b1")}.get(name)
-        b = None if b is None else refine(b, self.method.dt)
-        if not b:
+        form = linear_form(self.method)
+        if form is None or not form.beta:
             return None
-        lost = (1 if hyper.get("scheme") == "explicit" else b) / (1 - b)  # updates
-        return Memory(-float(np.log(b)), 1 + float(np.log(b)) * lost, name == "adam")
+        b = form.beta
+        lost = (1 if form.kind == "explicit" else b) / (1 - b)  # updates
+        corrected = form.second_moment is not None and form.second_moment.corrected
+        return Memory(-float(np.log(b)), 1 + float(np.log(b)) * lost, corrected)
 
 
 class Moment(NamedTuple):
