@@ -118,7 +118,7 @@ def test_precision_and_chunks():
 
 def test_what_it_refuses():
     for call, kind, sentence in (
-        (lambda: ia.central(ia.nadam(0.1), loss, START, 1), ValueError, "no central flow is given for nesterov"),
+        (lambda: ia.central(ia.nadam(0.1), loss, START, 1), ValueError, "no preconditioner is given for nadam"),
         (
             lambda: ia.central(ia.adamw(0.1), loss, START, 1),
             ValueError,

@@ -138,7 +138,7 @@ def _length(flow: Flow, clock: Clock, state: State, values: jax.Array) -> jax.Ar
     return jnp.minimum(length, jnp.minimum(here, clock.total - state.position))
 
 
-def _judge(flow: Flow, found: Tracked, may_grow: Any) -> tuple[jax.Array, jax.Array]:
+def _judge(flow: Flow, found: Tracked, active: jax.Array, may_grow: Any) -> tuple[jax.Array, jax.Array]:
     """Return the status and how many rows the next interval starts from."""
     c = flow.rule.bound
     lost = ((found.residual > TOL) & _nearby(flow, found.values)).any()
@@ -151,7 +151,8 @@ def _judge(flow: Flow, found: Tracked, may_grow: Any) -> tuple[jax.Array, jax.Ar
     if flow.stable:
         status = jnp.where(found.values[0] > STIFF * c, Status.STIFF, status)
     status = jnp.where(jnp.isfinite(found.values[0]), status, Status.NOT_FINITE)
-    return status, jnp.minimum(wanted, max(flow.rows, 1))
+    # One row fewer at a time: copies of an eigenvalue that are not yet apart are not dropped.
+    return status, jnp.minimum(jnp.maximum(wanted, active - 1), max(flow.rows, 1))
 
 
 def _merged(critical: jax.Array, values: jax.Array, count: jax.Array) -> jax.Array:
@@ -222,7 +223,7 @@ def advance(
     def interval(carry):
         state, records = carry
         found = _eigenpairs(flow, theta, state, iterations)
-        status, active = _judge(flow, found, may_grow)
+        status, active = _judge(flow, found, state.active, may_grow)
         return jax.lax.cond(
             status == Status.FINE,
             lambda: _cross(flow, f, clock, state, records, found, active),
