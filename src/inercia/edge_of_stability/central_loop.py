@@ -232,7 +232,7 @@ def advance(
 
     k, moments = flow.k, (jnp.zeros((slots, part.size)) for part in state.at[:3])
     rows = (jnp.zeros((slots, *shape)) for shape in ((), (k,), (k,), (k, k), ()))
-    records = Records(*moments, *rows, jnp.zeros(slots, bool), jnp.zeros(slots, bool))
+    records = Records(*moments, *rows, *(jnp.zeros(slots, bool) for _ in range(2)))
     return jax.lax.while_loop(unfinished, interval, (state._replace(status=jnp.asarray(0)), records))
 
 
