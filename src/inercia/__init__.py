@@ -11,18 +11,12 @@ from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Factory, Family, Method, factory
 from inercia.core.path import Path, Solve
 from inercia.edge_of_stability.central_flow import CentralState, central
-from inercia.edge_of_stability.hessian import (
-    CurvatureError,
-    Spectrum,
-    curvature,
-    density,
-    hvp,
-    in_chunks,
-    sharpness,
-    trace,
-)
+from inercia.edge_of_stability.eigenpairs import CurvatureError, Spectrum, curvature
+from inercia.edge_of_stability.hessian import hvp, in_chunks
 from inercia.edge_of_stability.linear_stability import Stability, best_heavy_ball, growth, stability
 from inercia.edge_of_stability.preconditioning import preconditioner
+from inercia.edge_of_stability.sharpness_observer import sharpness
+from inercia.edge_of_stability.spectral_density import density, trace
 from inercia.edge_of_stability.stability_threshold import Threshold, threshold
 from inercia.flows.exact_quadratic import exact_flow, exact_iterates, quadratic
 from inercia.flows.integration import IntegrationError, integrate

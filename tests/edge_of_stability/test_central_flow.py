@@ -118,11 +118,19 @@ def test_precision_and_chunks():
 
 def test_what_it_refuses():
     for call, kind, sentence in (
-        (lambda: ia.central(ia.nadam(0.1), loss, START, 1), ValueError, "not for nadam"),
-        (lambda: ia.central(ia.adamw(0.1), loss, START, 1), ValueError, "not for adamw"),
-        (lambda: ia.central(ia.sgd(0.1, 0.9, nesterov=True), loss, START, 1), ValueError, "without nesterov"),
+        (lambda: ia.central(ia.nadam(0.1), loss, START, 1), ValueError, "no preconditioner is given for nadam"),
+        (
+            lambda: ia.central(ia.adamw(0.1), loss, START, 1),
+            ValueError,
+            "no central flow is given for nesterov, weight decay",
+        ),
+        (
+            lambda: ia.central(ia.sgd(0.1, 0.9, nesterov=True), loss, START, 1),
+            ValueError,
+            "no central flow is given for nesterov",
+        ),
         (lambda: ia.central(ia.momentum(0.1, lambda n: 0.9), loss, START, 1), ValueError, "constant decays"),
-        (lambda: ia.central(ia.sgd(0.1), loss, START, 1, k=11), ValueError, "k must be at most 10"),
+        (lambda: ia.central(ia.sgd(0.1), loss, START, 1, k=33), ValueError, "k must be at most 32"),
         (lambda: ia.central(ia.sgd(0.1), loss, START, 10, every=3), ValueError, "every must divide steps"),
         (
             lambda: ia.central(ia.sgd(0.1), valley, jnp.ones(2), 1, k=3),
@@ -142,7 +150,7 @@ def test_what_it_warns_of():
     bent = ia.mlp([8, 4, 1], "relu")
     with pytest.warns(ia.InerciaWarning, match=r"not smooth \(max\)"):
         ia.central(ia.sgd(0.01), lambda p: ia.risk(bent)(p, (X, Y)), bent.init(jax.random.key(0)), 2, k=1)
-    with pytest.warns(ia.InerciaWarning, match="all 1 eigenvalues that are followed are critical"):
+    with pytest.warns(ia.InerciaWarning, match="more than 1 eigenvalues are critical"):
         ia.central(ia.sgd(0.4), loss, START, 300, k=1, every=100)
 
 
@@ -151,7 +159,7 @@ def test_a_second_call_compiles_nothing(caplog):
     ia.central(method, loss, START, 20, k=2)
     with jax.log_compiles(), caplog.at_level("WARNING"):
         ia.central(method, loss, START, 20, k=2, substeps=8)
-    assert not [r for r in caplog.records if "_run" in r.getMessage() or "_arrive" in r.getMessage()]
+    assert not [r for r in caplog.records if "advance" in r.getMessage()]
 
 
 def test_averages():

@@ -10,7 +10,7 @@ from inercia.commands.options import ActivationName, EdgeMethodName, FailedError
 from inercia.comparison.edge_run import Edge
 from inercia.comparison.edge_run import edge as run_beside_its_flows
 from inercia.core import check
-from inercia.edge_of_stability.hessian import CurvatureError
+from inercia.edge_of_stability.eigenpairs import CurvatureError
 from inercia.problems.digits_loss import edge_loss
 from inercia.problems.labels import one_hot
 
@@ -23,7 +23,7 @@ def edge(
     hidden: tuple[int, ...] = (16, 16),
     activation: ActivationName = "swish",
     steps: int = 1000,
-    k: int = 6,
+    k: int | None = None,
     substeps: int = 4,
     window: int = 50,
     seed: int = 0,
@@ -39,7 +39,7 @@ def edge(
         rows: How many rows of the data to train on.
         hidden: Widths of the hidden layers.
         steps: Number of updates.
-        k: Eigenvalues that are followed, more than are critical at once.
+        k: The most eigenvalues that may be critical at once; 32 by default.
         substeps: Of the central flow, per update.
         window: Updates over which the iterates are averaged.
         seed: Fixes the choice of rows and the starting weights.

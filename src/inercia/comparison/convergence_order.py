@@ -19,8 +19,9 @@ from inercia.comparison.gap_and_energy import displacement
 from inercia.core import check, tree
 from inercia.core.method import Family, Method, Params
 from inercia.core.path import Path
-from inercia.edge_of_stability.hessian import CurvatureError, sharpness
+from inercia.edge_of_stability.eigenpairs import CurvatureError
 from inercia.edge_of_stability.preconditioning import rule
+from inercia.edge_of_stability.sharpness_observer import sharpness
 from inercia.flows.integration import integrate
 from inercia.flows.iteration import iterate, iterate_refined
 from inercia.flows.sliding_modes import DIRECTION, sliding

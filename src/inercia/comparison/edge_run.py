@@ -4,22 +4,31 @@
     stable flow      X = 0: what the method would follow if its steps were small
     central flow     see `central`
 
-A share is a distance to the mean iterates over the way that these are from their start.
+The distance of a flow to the mean iterates, over the displacement of these from the start, says how well it describes
+them.
 """
 
+import time
+from functools import partial
+from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from inercia.core import check
+from inercia.core import check, snapshot, tree
 from inercia.core.method import Params
 from inercia.core.path import Path
+from inercia.core.progress import bar
 from inercia.edge_of_stability.central_flow import central
-from inercia.edge_of_stability.hessian import CurvatureError, sharpness
-from inercia.flows.iteration import iterate
+from inercia.edge_of_stability.eigenpairs import CurvatureError
+from inercia.edge_of_stability.sharpness_observer import sharpness
+from inercia.flows.iteration import diverged_at, iterate
 
-#: The method is at its edge where the sharpness stands above this share of the bound.
+#: The method is at its edge where the sharpness over the bound is above this.
 AT_EDGE = 0.95
+#: Updates of one compiled call of the iterates, at most, and seconds between two saved files.
+_PIECE, _SAVED = 250, 10.0
 
 
 class Edge(NamedTuple):
@@ -30,10 +39,10 @@ class Edge(NamedTuple):
     window: int  # updates over which the iterates are averaged
     iterates: Path  # with observed["sharpness"] (n, 1)
     central: Path
-    stable: Path  # `diverged` where it was given up, nan from there
+    stable: Path  # `diverged` where it was stopped, nan from there
     loss: np.ndarray  # (n,), of the iterates, averaged
     sharpness: np.ndarray  # (n,), the largest, averaged
-    displacement: np.ndarray  # (n,), the way of the mean iterates from their start
+    displacement: np.ndarray  # (n,), distance of the mean iterates from their start
     to_central: np.ndarray  # (n,), distances to the mean iterates
     to_stable: np.ndarray  # (n,)
     reached: float | None  # first time at which the averaged sharpness is at the bound; None if it is not
@@ -51,9 +60,11 @@ def edge(
     params: Params,
     steps: int,
     *,
-    k: int = 6,
+    k: int | None = None,
     substeps: int = 4,
     window: int = 50,
+    progress: bool = False,
+    checkpoint: Any = None,
 ) -> Edge:
     """Run a method with its sharpness, its stable flow and its central flow, and measure them against each other.
 
@@ -62,16 +73,19 @@ def edge(
         loss: params -> scalar, three times differentiable.
         params: where to start; computed in float64 whatever its precision.
         steps: number of updates. All iterates are kept, 8 bytes a number.
-        k: eigenvalues that are followed.
+        k: the most eigenvalues that may be critical at once, as in `central`.
         substeps: of the central flow, per update.
         window: updates over which the iterates are averaged.
+        progress: show a bar for each of the three.
+        checkpoint: folder in which each of the three keeps its file, and from which the same call goes on as if it had
+            not stopped.
 
     Returns:
         Edge.
 
     Raises:
-        ValueError: as in `central`.
-        CurvatureError: as in `central`; iterates that diverge, with the time.
+        ValueError: as in `central`; a checkpoint of another run.
+        CurvatureError: as in `central`; iterates that diverge, with the time; `path` holds what was computed before.
 
     Example:
         >>> import inercia, jax.numpy as jnp
@@ -81,11 +95,16 @@ def edge(
         (2.0, True)
     """
     window = check.integer("window", window)
-    path = iterate(method, loss, params, steps, observe={"sharpness": sharpness(method, loss)})
-    if path.diverged is not None:
-        raise CurvatureError(f"the iterates diverge at time {path.diverged:g}: take a smaller learning rate.", None)
-    middle = central(method, loss, params, steps, k=k, substeps=substeps)
-    stable = central(method, loss, params, steps, k=k, substeps=substeps, stable=True)
+    files = dict.fromkeys(("iterates", "central", "stable"))
+    if checkpoint is not None:
+        folder = FilePath(checkpoint)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"checkpoint must be a folder, but {folder} is a file.")
+        files = {name: folder / f"{name}.npz" for name in files}
+    path = _iterates(method, loss, params, check.integer("steps", steps), progress, files["iterates"])
+    central_ = partial(central, method, loss, params, steps, k=k, substeps=substeps, progress=progress)
+    middle = central_(checkpoint=files["central"])
+    stable = central_(checkpoint=files["stable"], stable=True)
     mean = averaged(path.flat(), window)
     top = averaged(path.observed["sharpness"][:, 0], window)
     bound = float(middle.observed["bound"][0])
@@ -97,6 +116,65 @@ def edge(
         np.linalg.norm(mean - stable.flat(), axis=1),
         float(path.times[at[0]]) if len(at) else None,
     )  # fmt: skip
+
+
+def _iterates(method: Any, loss: Any, params: Params, steps: int, progress: bool, file: Any) -> Path:
+    """Iterate with the sharpness, in calls of equal length, so that the run can be watched and kept.
+
+    The last call may go beyond the end, by fewer updates than there are calls: one program serves them all.
+    """
+    calls = -(-steps // _PIECE)
+    length = -(-steps // calls)
+    with jax.enable_x64(True):
+        theta = tree.float64(params)
+        check.loss_of(loss, theta)
+        load, save = snapshot.of_run(file, method, loss, theta, iterates=steps) or (lambda: None, lambda arrays: None)
+    watch = {"sharpness": sharpness(method, loss)}
+    pieces, saved = _pieces(load(), method, params), time.monotonic()
+    with bar(progress, total=steps, initial=min(len(pieces) * length, steps), unit="update") as shown:
+        while len(pieces) < calls:
+            start, state = (pieces[-1][-1].params, pieces[-1][-1].state) if pieces else (params, None)
+            piece = iterate(method, loss, start, length, state=state, observe=watch)
+            pieces.append(piece)
+            if piece.diverged is not None:
+                path = _joined(pieces, steps, float(getattr(method, "dt", 1.0)))
+                when = diverged_at(path.times, path.params, path.state, path.loss)
+                if when is not None:
+                    raise CurvatureError(
+                        f"the iterates diverge at time {when:g}: take a smaller learning rate.",
+                        path=path[: int(np.searchsorted(path.times, when))],
+                    )
+            if len(pieces) == calls or time.monotonic() - saved > _SAVED:
+                save({f"{n}.{m}": leaf for n, p in enumerate(pieces) for m, leaf in enumerate(_leaves(p))})
+                saved = time.monotonic()
+            shown.update(min(len(pieces) * length, steps) - shown.n)
+    return _joined(pieces, steps, float(method.dt))
+
+
+def _leaves(piece: Path) -> list:
+    return jax.tree.leaves((piece.params, piece.state, piece.loss, piece.observed["sharpness"]))
+
+
+def _pieces(arrays: dict[str, np.ndarray] | None, method: Any, params: Params) -> list[Path]:
+    """Return the pieces that a file holds."""
+    if arrays is None:
+        return []
+    shape = jax.tree.structure((params, jax.eval_shape(method.init, params), 0, 0))
+    pieces = []
+    for n in range(len(arrays) // shape.num_leaves):
+        leaves = [arrays[f"{n}.{m}"] for m in range(shape.num_leaves)]
+        theta, state, losses, sharp = jax.tree.unflatten(shape, leaves)
+        pieces.append(Path(np.arange(len(losses)), theta, state, losses, observed={"sharpness": sharp}))
+    return pieces
+
+
+def _joined(pieces: list[Path], steps: int, dt: float) -> Path:
+    """Return the pieces, each of which starts where the one before ends, as one path."""
+    parts = [(piece.params, piece.state, piece.loss, piece.observed) for piece in pieces]
+    cut = [tree.row(part, slice(None, -1)) for part in parts[:-1]] + parts[-1:]
+    whole = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: steps + 1], *cut)
+    theta, state, losses, observed = whole
+    return Path(np.arange(len(losses)) * dt, theta, state, losses, None, observed=observed)
 
 
 def averaged(values: np.ndarray, window: int) -> np.ndarray:

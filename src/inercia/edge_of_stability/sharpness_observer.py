@@ -1,0 +1,95 @@
+"""The sharpness along a run: the largest eigenvalues of the preconditioned Hessian at every recorded point.
+
+    H u = lambda P u       P of the update made at the point; at the edge of stability lambda_1 stands at the bound
+
+The eigenvectors of one point start the search at the next.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from inercia.core import check
+from inercia.edge_of_stability.eigenpairs import (
+    FOLLOWED,
+    CurvatureError,
+    Spectrum,
+    check_k,
+    dense_eigenpairs,
+    first_rows,
+)
+from inercia.edge_of_stability.eigenvector_tracking import GUARD, track
+from inercia.edge_of_stability.hessian import hessian_on_rows
+from inercia.edge_of_stability.preconditioning import preconditioner, rule
+from inercia.flows.iteration import Observer
+
+
+def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iterations: int = 300) -> Observer:
+    """Make an observer of the k largest eigenvalues of the preconditioned Hessian along a run of a method.
+
+    For gradient descent they are learning rate times sharpness. Where the largest reaches `rule(method).bound`, 2 for
+    gradient descent, the run is at its edge of stability. P is that of the update made at the point. The vectors of
+    one point start the search at the next.
+
+    Args:
+        method: the one that is iterated: sgd, momentum, rmsprop, scalar_rmsprop or adam.
+        loss: params -> scalar, the one that is iterated; for data that do not fit at once, `in_chunks`.
+        k: how many.
+        tol: largest residual, relative to the largest eigenvalue. An eigenvalue's error is at most as large, and, apart
+            from others, about its square.
+        iterations: at most, at a point.
+
+    Returns:
+        For `iterate(..., observe={"sharpness": ...})`, where it gives (points, k) float64.
+
+    Raises:
+        ValueError: a method whose preconditioner is not derived, k that is too large.
+        CurvatureError: from `iterate`, eigenvalues that are not finite or did not converge to tol, with the time.
+
+    Example:
+        >>> import inercia
+        >>> method, loss = inercia.sgd(0.5), inercia.quadratic(np.diag([1.0, 3.0]))
+        >>> watch = {"sharpness": inercia.sharpness(method, loss)}
+        >>> inercia.iterate(method, loss, jnp.ones(2), 2, observe=watch).observed["sharpness"].round(6).tolist()
+        [[1.5], [1.5], [1.5]]
+    """
+    k, iterations = check.integer("k", k), check.integer("iterations", iterations)
+    check.positive("tol", tol)
+    rule(method)
+
+    def here(params, state):
+        grads = jax.grad(loss)(params)
+        after = method.update(grads, state, params)[1]
+        return jnp.sqrt(ravel_pytree(preconditioner(method, after, params))[0])
+
+    def init(params, state):
+        root = here(params, state)
+        check_k(k, root.size)
+        return first_rows(loss, params, root, k + GUARD, iterations) if root.size >= FOLLOWED * k else ()
+
+    def observe(params, state, memory):
+        root = here(params, state)
+        if root.size < FOLLOWED * k:
+            values, _, _ = dense_eigenpairs(loss, params, root, k)
+            return (values, jnp.zeros_like(values)), ()
+        found = track(hessian_on_rows(loss, params, root), memory, tol, iterations, lambda _: jnp.arange(k + GUARD) < k)
+        return (found.values[:k], found.residual[:k]), found.rows
+
+    def finish(times, seen):
+        values, residual = seen
+        bad = ~np.isfinite(values).all(axis=1) | ~(residual <= tol).all(axis=1)
+        if bad.any():
+            n = int(np.argmax(bad))
+            why = (
+                f"converged to {residual[n].max():.1e} only, and tol = {tol:g} was asked: allow more iterations"
+                if np.isfinite(values[n]).all()
+                else "not finite"
+            )
+            found = Spectrum(values[n], None, residual[n], iterations)
+            raise CurvatureError(f"at time {times[n]:g} the eigenvalues of the Hessian are {why}.", found)
+        return values
+
+    return Observer(init, observe, finish)

@@ -1,0 +1,107 @@
+"""The trace of a Hessian and the density of its eigenvalues, from products with random vectors.
+
+    tr H = E[s^T H s],   s random signs                                        (Hutchinson)
+    density: each Lanczos run from a random vector holds a Gauss quadrature    (stochastic Lanczos quadrature)
+
+Sources: Hutchinson 1989; Ubaru, Chen & Saad 2017; Ghorbani, Krishnan & Xiao 2019.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from inercia.core import check, tree
+from inercia.core.method import Params
+from inercia.edge_of_stability.hessian import hessian_on_rows
+
+
+def trace(loss: Any, params: Params, samples: int = 64, seed: int = 0) -> tuple[float, float]:
+    """Estimate the trace of the Hessian by random signs (Hutchinson); return it and its standard error.
+
+    Example:
+        >>> trace(lambda x: x @ x, jnp.ones(5), samples=4)  # exact for a diagonal Hessian
+        (10.0, 0.0)
+    """
+    samples = check.integer("samples", samples, 2)
+    with jax.enable_x64(True):
+        each = np.asarray(_random_quadratic_forms(loss, tree.float64(params), jax.random.key(seed), samples))
+    return float(each.mean()), float(each.std(ddof=1) / np.sqrt(samples))
+
+
+def density(
+    loss: Any, params: Params, order: int = 40, samples: int = 8, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate the density of the Hessian's eigenvalues by stochastic Lanczos quadrature.
+
+    Args:
+        loss: params -> scalar.
+        params: where.
+        order: steps of each Lanczos run, at most the number of parameters.
+        samples: random vectors.
+        seed: of the vectors.
+
+    Returns:
+        Nodes and weights, (samples * order,) each, sorted; the weights sum to 1. The share of eigenvalues below x is
+        about the sum of the weights of the nodes below x.
+
+    Example:
+        >>> nodes, weights = density(lambda x: x[0] ** 2 - x[1] ** 2, jnp.ones(2), order=2)
+        >>> round(float(nodes.min()), 6), round(float(nodes.max()), 6), round(float(weights.sum()), 6)
+        (-2.0, 2.0, 1.0)
+    """
+    order, samples = check.integer("order", order), check.integer("samples", samples)
+    with jax.enable_x64(True):
+        theta = tree.float64(params)
+        size = ravel_pytree(theta)[0].size
+        if order > size:
+            raise ValueError(f"order must be at most the number of parameters {size}, but it is {order}.")
+        nodes, weights = tree.to_numpy(_lanczos_quadratures(loss, theta, jax.random.key(seed), order, samples))
+    sort = np.argsort(nodes.ravel())
+    return nodes.ravel()[sort], weights.ravel()[sort] / samples
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _random_quadratic_forms(loss, theta, key, samples):
+    z = ravel_pytree(theta)[0]
+    operator = hessian_on_rows(loss, theta)
+
+    def one(key):
+        signs = jax.random.rademacher(key, (1, z.size), z.dtype)
+        return jnp.vdot(signs, operator(signs))
+
+    return jax.lax.map(one, jax.random.split(key, samples))
+
+
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def _lanczos_quadratures(loss, theta, key, order, samples):
+    size = ravel_pytree(theta)[0].size
+    operator = hessian_on_rows(loss, theta)
+
+    def one(key):
+        first = jax.random.normal(key, (size,), float)
+        first = first / jnp.linalg.norm(first)
+
+        def step(carry, n):
+            basis, v = carry
+            basis = basis.at[n].set(v)
+            w = operator(v[None])[0]
+            alpha = v @ w
+            for _ in range(2):  # twice is enough (Kahan): the basis stays orthogonal to rounding
+                w = w - basis.T @ (basis @ w)
+            beta = jnp.linalg.norm(w)
+            exhausted = beta < 1e-12 * (1 + jnp.abs(alpha))  # an invariant subspace: what follows has no weight
+            return (basis, jnp.where(exhausted, 0.0, w / jnp.where(exhausted, 1.0, beta))), (
+                alpha,
+                jnp.where(exhausted, 0.0, beta),
+            )
+
+        _, (alphas, betas) = jax.lax.scan(step, (jnp.zeros((order, size)), first), jnp.arange(order))
+        tridiagonal = jnp.diag(alphas) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
+        nodes, vectors = jnp.linalg.eigh(tridiagonal)
+        return nodes, vectors[0] ** 2
+
+    return jax.lax.map(one, jax.random.split(key, samples))
