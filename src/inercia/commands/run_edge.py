@@ -1,5 +1,6 @@
 """`inercia edge`: a run up to the edge of stability, beside its stable and its central flow."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,9 @@ def edge(
     goal = y if parts.encoding.target.classes is None else one_hot(y, parts.encoding.target.outputs)
     loss, start = edge_loss(x[:rows], goal[:rows], hidden, activation, seed)
     try:
-        run = run_beside_its_flows(chosen, loss, start, steps, k=k, substeps=substeps, window=window)
+        run = run_beside_its_flows(
+            chosen, loss, start, steps, k=k, substeps=substeps, window=window, progress=sys.stderr.isatty()
+        )
     except CurvatureError as error:
         raise FailedError(str(error)) from None
     if source.data is not None:
