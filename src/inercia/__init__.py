@@ -42,7 +42,9 @@ from inercia.problems.files import FileError, read, read_idx
 from inercia.problems.mapped_files import Shards, shards
 from inercia.problems.network import Layer, Network, backprop, mlp
 from inercia.problems.sampling import Sampler, sampler
-from inercia.training.loop import History, Result, train
+from inercia.training import hosts as hosts
+from inercia.training.loop import Result, train
+from inercia.training.programs import History
 
 __version__ = version("inercia")
 

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from runs import close, steps_in
 
 from inercia.training import hosts
 
@@ -76,15 +77,6 @@ def finished(tmp_path, processes=2, **options):
         with np.load(tmp_path / f"{options.get('out', 'out')}{p}.npz") as file:
             arrays.append([file[name] for name in file.files])
     return SimpleNamespace(printed=printed, arrays=arrays)
-
-
-def close(a, b, tolerance):
-    for x, y in zip(a, b, strict=True):
-        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
-
-
-def steps_in(folder):
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()) if folder.exists() else []
 
 
 def saved(folder, process):

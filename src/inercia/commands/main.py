@@ -142,8 +142,8 @@ def train(
     params = jax.tree.map(hosts.gathered, result.params)
     if not hosts.is_main_process():
         return
-    if int(result.diverged) >= 0:
-        raise FailedError(f"training diverged at iteration {int(result.diverged)}: try a smaller --learning-rate.")
+    if result.diverged is not None:
+        raise FailedError(f"training diverged at iteration {result.diverged}: try a smaller --learning-rate.")
     widths = "-".join(map(str, [x.shape[1], *hidden, outputs]))
     print(f"{len(x)} rows to train on, {len(x_test)} to test; network {widths}")
     print(f"{int(result.history.step[-1])} iterations of {method}; training loss {float(result.history.loss[-1]):.4g}")
