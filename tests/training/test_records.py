@@ -70,9 +70,10 @@ def test_a_curve_in_a_csv_file(tmp_path):
 def test_a_goal(run):
     """True stops; another answer, such as the count that a writer gives back, does not."""
     losses = run().history.loss
-    goal = float(losses[4])
+    goal = float(np.sort(losses)[1])
+    first = int(np.argmax(losses <= goal))
     result = run(on_record=lambda record: record.loss <= goal)
-    close(result.history.loss, losses[:5], 0)
+    close(result.history.loss, losses[: first + 1], 0)
     assert len(run(on_record=lambda record: 12).history.loss) == len(losses)
 
 
@@ -81,7 +82,7 @@ def test_a_goal(run):
 def test_early_stopping_keeps_the_best(run, validation):
     full = run(evaluate=lambda p: p, validation=validation)
     metrics = np.asarray(full.history.validation)
-    close(metrics, [held(p) for p in full.history.evaluate], 1e-5)
+    close(metrics, np.array([held(p) for p in full.history.evaluate]), 1e-5)
     least = next(k for k in range(len(metrics)) if len(metrics) > k + 3 and metrics[k + 1 : k + 4].min() >= metrics[k]
                  and metrics[: k + 1].min() == metrics[k])  # fmt: skip
     result = run(validation=validation, patience=3)
@@ -137,12 +138,13 @@ def test_what_follows_a_divergence(tmp_path):
         result = train(method=NAN)
     assert result.diverged == 8
     assert len(result.history.step) == 30
-    with pytest.warns(ia.InerciaWarning, match="the loss of iteration 8 of 10"):
+    with pytest.warns(ia.InerciaWarning, match="the last params are not finite"):
         stopped = train(method=NAN, on_divergence="stop", validation=HELD, patience=20)
-    assert stopped.history.step.tolist() == [2, 4, 6, 8, 10]
+    assert stopped.diverged == 8
+    assert stopped.history.step.tolist() == [2, 4, 6, 8]
     assert np.isfinite(stopped.params).all()  # the best
-    with pytest.raises(FloatingPointError, match="the loss of iteration 8 of 10 is not finite; try a smaller learning"):
-        train(method=NAN, on_divergence="raise")
+    with pytest.raises(FloatingPointError, match="the loss of iteration 8 of 9 is not finite; try a smaller learning"):
+        train(method=NAN, on_divergence="raise", every=3)
 
 
 def test_no_watcher_changes_the_run(tmp_path):

@@ -25,8 +25,8 @@ from inercia.training.checkpoint import Checkpoints
 from inercia.training.fingerprint import described, digest_of, traced, update_of
 from inercia.training.objective import objective_of
 from inercia.training.placement import place
-from inercia.training.programs import Carry, History, Setting, initial
-from inercia.training.records import Watch, diverged_at
+from inercia.training.programs import Carry, History, Setting, divergence, initial
+from inercia.training.records import Watch
 from inercia.training.run import Run
 from inercia.training.signals import interrupted
 from inercia.training.supply import Plan, Supply, from_memory, from_outside, is_in_memory, plan_of
@@ -41,7 +41,8 @@ class Result(NamedTuple):
     params: Params  # with `patience` those of the best record, else the last
     state: State  # after the last iteration
     history: History
-    diverged: int | jax.Array | None  # first iteration (from 0) that was not finite; None if none. Mapped: -1 if none
+    diverged: int | jax.Array | None  # first iteration (from 0) whose loss was not, or would not be, finite; None if
+    # there is none, as in a `Path`. Mapped by vmap it is an int32 array, -1 where there is none
     model_state: Any = None  # belongs to the params; None where the loss has none
     best: int | None = None  # with `patience`, the iterations after which the params were best
 
@@ -63,7 +64,7 @@ def train(
     model_state: Any = None,
     validation: Any = None,
     patience: int | None = None,
-    on_record: Callable[[Any], Any] | None = None,
+    on_record: Any = None,
     on_divergence: str = "report",
     progress: bool = False,
     mesh: Any = None,
@@ -175,21 +176,25 @@ def train(
 
 def _result(run: Run) -> Result:
     """Return what was trained; tell of a divergence."""
-    params, state, model_state, diverged, best = run.carry
+    params, state, model_state, _, best = run.carry
+    diverged: Any = divergence(run.carry, jnp.int32(run.done))
     if check.is_concrete(diverged):
-        diverged = diverged_at(run.carry)
+        diverged = None if int(diverged) < 0 else int(diverged)
+        _tell(diverged, run)
     if best is not None:
         params, model_state = best.params, best.model_state
-    if isinstance(diverged, int):
-        text = (
-            f"training diverged: the loss of iteration {diverged} of {run.done} is not finite; try a smaller learning "
-            "rate."
-        )
-        if run.watch.on_divergence == "raise":
-            raise FloatingPointError(text)
-        if hosts.is_main_process():
-            warnings.warn(text, check.InerciaWarning, stacklevel=3)
     return Result(params, state, run.history(), diverged, model_state, run.watch.best)
+
+
+def _tell(diverged: int | None, run: Run) -> None:
+    if diverged is None:
+        return
+    what = f"the loss of iteration {diverged} of {run.done} is" if diverged < run.done else "the last params are"
+    text = f"training diverged: {what} not finite; try a smaller learning rate."
+    if run.watch.on_divergence == "raise":
+        raise FloatingPointError(text)
+    if hosts.is_main_process():
+        warnings.warn(text, check.InerciaWarning, stacklevel=4)
 
 
 def _records_a_call(plan: Plan, watch: Watch, progress: bool, saves: bool) -> int | None:
@@ -229,13 +234,13 @@ def _decides(setting: Setting, plan: Plan, supply: Supply, sampler: str, start: 
         "method": described(setting.method),
         "sampler": (sampler, plan.sampler.batch_size) if plan.sampler else "of the data",
         "data": supply.digest(),
+        "update": update_of(setting.method, params),
+        "loss": traced(setting.objective, params, model_state, supply.batch, key),
         "every": plan.every,
         "key": None if plan.key is None else jax.random.key_data(plan.key).tolist(),
         "evaluate": form.evaluate,  # the form of the history
         "validation": None if held_out is None else digest_of(held_out),
         "patience": "given" if start.best is not None else "none",
-        "update": update_of(setting.method, params),
-        "loss": traced(setting.objective, params, model_state, supply.batch, key),
     }
     if validation is not None:
         parts["validation"] = traced(validation, *arguments)

@@ -36,12 +36,7 @@ class Objective:
     def __call__(self, params: Any, model_state: Any, batch: Any, key: Any) -> tuple[jax.Array, tuple[Any, Any]]:
         """Return the loss, and (aux, model_state)."""
         arguments = (params, model_state, batch) if self.has_state else (params, batch)
-        returned = self.loss(*arguments, key) if self.takes_key else self.loss(*arguments)
-        if not (self.has_aux or self.has_state):
-            return returned, (None, None)
-        value, rest = returned
-        aux, model_state = rest if self.has_aux and self.has_state else (rest, None) if self.has_aux else (None, rest)
-        return value, (aux, model_state)
+        return self._parts(self.loss(*arguments, key) if self.takes_key else self.loss(*arguments))
 
     def value(self, params: Any, model_state: Any, batch: Any, key: Any) -> jax.Array:
         """Return the loss alone."""
@@ -53,23 +48,24 @@ class Objective:
         arguments = (params, model_state, batch) if self.has_state else (params, batch)
         keys = (key,) if self.takes_key else ()
         returned = jax.jit(self.loss).eval_shape(*arguments, *keys)  # jit remembers what it traced
-        if self.has_aux or self.has_state:
-            both = self.has_aux and self.has_state
-            if not _is_pair(returned) or (both and not _is_pair(returned[1])):
-                promised = "(aux, model_state)" if both else "aux" if self.has_aux else "model_state"
-                raise TypeError(f"loss must return (loss, {promised}), but it returns {_form(returned)}.")
-            value, rest = returned
-        elif not hasattr(returned, "shape"):
-            raise ValueError(
-                f"loss must return one real number, but it returns {_form(returned)}: metrics beside it need has_aux=True."
-            )
-        else:
-            value, rest = returned, None
+        both = self.has_aux and self.has_state
+        if (self.has_aux or self.has_state) and not (_is_pair(returned) and (not both or _is_pair(returned[1]))):
+            promised = "(aux, model_state)" if both else "aux" if self.has_aux else "model_state"
+            raise TypeError(f"loss must return (loss, {promised}), but it returns {_form(returned)}.")
+        value, (aux, after) = self._parts(returned)
+        if not hasattr(value, "shape"):
+            cure = ": metrics beside it need has_aux=True." if _is_pair(value) else "."
+            raise ValueError(f"loss must return one real number, but it returns {_form(value)}{cure}")
         check.scalar("loss", value)
-        aux, after = rest if self.has_aux and self.has_state else (rest, None) if self.has_aux else (None, rest)
         if self.has_state:
             _same_form(model_state, after)
         return aux
+
+    def _parts(self, returned: Any) -> tuple[Any, tuple[Any, Any]]:
+        if not (self.has_aux or self.has_state):
+            return returned, (None, None)
+        value, rest = returned
+        return value, rest if self.has_aux and self.has_state else (rest, None) if self.has_aux else (None, rest)
 
 
 def objective_of(loss: Any, has_aux: bool, has_state: bool) -> Objective:

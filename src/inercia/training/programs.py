@@ -33,7 +33,7 @@ class Carry(NamedTuple):
     params: Params
     state: State
     model_state: Any  # None where the loss has none
-    diverged: jax.Array  # int32 scalar: first iteration that was not finite; -1 if none
+    diverged: jax.Array  # int32 scalar: first iteration whose loss was not finite; -1 if none
     best: Best | None  # None where nothing is kept
 
 
@@ -153,7 +153,7 @@ def in_memory(
     steps = start + length * jnp.arange(1, 1 + blocks * records, dtype=jnp.int32)
     history = _replicated(setting, History(steps, losses.mean(axis=1), seen[0], aux, seen[1]))
     params, state, model_state = after
-    return Carry(params, state, model_state, _divergence(carry.diverged, params, losses, start), best), history
+    return Carry(params, state, model_state, _diverged(carry, losses, start), best), history
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -172,8 +172,7 @@ def on_batches(
     held = (carry.params, carry.state, carry.model_state)
     (params, state, model_state), (losses, aux) = jax.lax.scan(step, held, given)
     losses, aux = _replicated(setting, (losses, aux))
-    diverged = _divergence(carry.diverged, params, losses, start)
-    return Carry(params, state, model_state, diverged, carry.best), (losses, aux)
+    return Carry(params, state, model_state, _diverged(carry, losses, start), carry.best), (losses, aux)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -191,6 +190,12 @@ def at_record(
 def are_finite(params: Params) -> jax.Array:
     """Whether all numbers of the params are."""
     return jnp.all(jnp.array([jnp.isfinite(p).all() for p in jax.tree.leaves(params)]))
+
+
+@jax.jit
+def divergence(carry: Carry, done: jax.Array) -> jax.Array:
+    """Return the first iteration whose loss was not finite, or would not be where the params no longer are; else -1."""
+    return jnp.where((carry.diverged < 0) & ~are_finite(carry.params), done, carry.diverged)
 
 
 def _scan(step: Callable, carry: Any, best: Any, given: Any, length: int) -> tuple[tuple, Any]:
@@ -239,12 +244,10 @@ def _mean(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), tree)
 
 
-def _divergence(before: jax.Array, params: Params, losses: jax.Array, start: jax.Array) -> jax.Array:
-    """Return the first iteration whose loss was not finite; -1 if none."""
+def _diverged(carry: Carry, losses: jax.Array, start: jax.Array) -> jax.Array:
     bad = ~jnp.isfinite(losses.ravel())
-    end = start + losses.size - 1  # where the params ended not finite, by an update that followed a finite loss
-    here = jnp.where(bad.any(), start + jnp.argmax(bad).astype(jnp.int32), jnp.where(are_finite(params), -1, end))
-    return jnp.where(before < 0, here, before)
+    here = jnp.where(bad.any(), start + jnp.argmax(bad).astype(jnp.int32), -1)
+    return jnp.where(carry.diverged < 0, here, carry.diverged)
 
 
 def _constrained(setting: Setting, carry: Any) -> Any:

@@ -30,7 +30,7 @@ class Record:
         evaluate: what `evaluate` gave, NumPy arrays; None without it.
         aux: mean of the loss's aux since the record before; None without it.
         validation: the validation metric; None without it.
-        diverged: first iteration that was not finite; None if none.
+        diverged: first iteration whose loss was not finite; None if none.
         params: the params now, a copy made when they are asked for, which may be kept.
         model_state: likewise; None without it.
     """
@@ -92,8 +92,8 @@ class Watch:
     def stops(self, done: int, carry: Carry, recorded: History, several: bool) -> bool:
         """Tell the callback of a record; return whether the run stops here."""
         self.note(recorded)
-        diverged = diverged_at(carry)
-        asked = 0
+        first = int(carry.diverged)
+        diverged, asked = None if first < 0 else first, 0
         if self.on_record is not None and hosts.is_main_process():
             now = jax.tree.map(lambda leaf: np.asarray(leaf)[-1], recorded)
             metric = None if now.validation is None else float(now.validation)
@@ -110,9 +110,3 @@ class Watch:
 
     def _least(self) -> int:
         return int(np.argmin(np.nan_to_num(self._metrics, nan=np.inf)))
-
-
-def diverged_at(carry: Carry) -> int | None:
-    """Return the first iteration that was not finite; None if none."""
-    first = int(carry.diverged)
-    return None if first < 0 else first

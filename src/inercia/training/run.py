@@ -81,10 +81,9 @@ class Run:
             self.checkpoints.save(self.done, self.carry, self.history(), self.supply.passed())
 
     def _is_broken(self) -> bool:
-        """Whether the run has ended in numbers that are not finite, which are never saved."""
-        if self.checkpoints is None or int(self.carry.diverged) < 0:
-            return False
-        return not bool(are_finite(self.carry.params))
+        """Whether the run has ended in params that are not finite, which are never saved."""
+        watched = self.checkpoints is not None or self.watch.on_divergence != "report"
+        return watched and not bool(are_finite(self.carry.params))
 
     def _mapped(self) -> None:
         if self.checkpoints is not None:
