@@ -122,6 +122,48 @@ def test_streams_on_a_mesh(tmp_path):
     """)
 
 
+def test_keys_model_state_and_early_stopping_on_a_mesh():
+    """Dropout draws the same on one device and on eight; the averages and the best params are those of one."""
+    on_eight_devices("""
+        mesh = jax.make_mesh((8,), ("d",))
+        def noisy(params, stats, batch, key):
+            x, y = batch
+            x = x * jax.random.bernoulli(key, 0.8, x.shape)
+            return loss(params, (x, y)), (x.mean(), {"mean": 0.9 * stats["mean"] + 0.1 * x.mean(axis=0)})
+        options = dict(epochs=3, batch_size=128, key=1, model_state={"mean": np.zeros(64, np.float32)}, has_aux=True,
+                       validation=lambda p, s: loss(p, train), patience=2)
+        one = ia.train(ia.adam(1e-3), noisy, params, train, **options)
+        close(one, ia.train(ia.adam(1e-3), noisy, params, train, mesh=mesh, **options))
+        close(one, ia.train(ia.adam(1e-3), noisy, params, train, mesh=mesh, shard_params=True, **options))
+        assert one.best == 33
+    """)
+
+
+def test_the_sharding_that_params_came_with_is_kept():
+    on_eight_devices("""
+        mesh = jax.make_mesh((4, 2), ("data", "model"))
+        specs = {(64, 32): P(None, "model"), (32,): P("model"), (32, 10): P("model", None), (10,): P()}
+        cut = jax.tree.map(lambda p: jax.device_put(p, NamedSharding(mesh, specs[p.shape])), params)
+        options = dict(epochs=2, batch_size=128, key=1)
+        one = ia.train(ia.adam(1e-3), loss, params, train, **options)
+        for shard in (False, True):
+            many = ia.train(ia.adam(1e-3), loss, cut, train, mesh=mesh, shard_params=shard, **options)
+            close(one, many)
+            for tree in (many.params, many.state.mu, many.state.nu):
+                for leaf in jax.tree.leaves(tree):
+                    if specs[leaf.shape] != P():
+                        assert leaf.sharding.spec == specs[leaf.shape], (leaf.shape, leaf.sharding)
+        other = Mesh(np.array(jax.devices()), ("d",))
+        try:
+            ia.train(ia.adam(1e-3), loss, cut, train, mesh=other, **options)
+        except ValueError as error:
+            assert "must lie on the mesh that train gets" in str(error), error
+        else:
+            raise AssertionError("accepted")
+        close(one, ia.train(ia.adam(1e-3), loss, jax.device_get(cut), train, mesh=other, **options))
+    """)
+
+
 def test_a_batch_that_does_not_divide():
     on_eight_devices("""
         try:
@@ -132,6 +174,15 @@ def test_a_batch_that_does_not_divide():
         else:
             raise AssertionError("accepted")
     """)
+
+
+def test_shards_need_a_mesh():
+    network = ia.mlp([64, 10])
+    with pytest.raises(ValueError, match="shard_params needs devices to shard over: pass mesh too"):
+        ia.train(
+            ia.sgd(0.1), ia.risk(network, "cross-entropy"), network.init(jax.random.key(0)), ia.digits().train,
+            epochs=1, batch_size=100, key=0, shard_params=True,
+        )  # fmt: skip
 
 
 def test_a_mesh_of_one_is_no_mesh():
