@@ -16,6 +16,7 @@ from inercia.estimator import MLPClassifier, MLPRegressor
 X, Y = load_digits(return_X_y=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 def test_scikit_learns_own_checks(kind):
     results = check_estimator(kind(random_state=0, learning_rate=0.01), on_fail=None, on_skip=None)
@@ -24,6 +25,7 @@ def test_scikit_learns_own_checks(kind):
     assert sum(r["status"] == "passed" for r in results) > 40
 
 
+@pytest.mark.slow
 def test_in_a_pipeline_and_a_search():
     model = make_pipeline(StandardScaler(), MLPClassifier(hidden_layer_sizes=(32,), epochs=20, random_state=0))
     assert cross_val_score(model, X, Y, cv=3).mean() > 0.9

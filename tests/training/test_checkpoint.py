@@ -83,6 +83,7 @@ def files_of(folder):
     return sorted((file for file in folder.rglob("*") if file.is_file()), key=str)
 
 
+@pytest.mark.slow
 def test_damage_is_found_and_passed_over(tmp_path):
     """Every file of the newest checkpoint in turn is cut at places all along it, or has a byte changed."""
     whole = train(tmp_path / "good", epochs=3)
@@ -169,6 +170,7 @@ def test_a_gradient_that_is_not_a_number(tmp_path):
     assert np.isfinite(result.history.loss[: result.diverged]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_is_saved(tmp_path, number, code):
     script = textwrap.dedent(f"""
@@ -199,6 +201,7 @@ def test_not_inside_a_map(tmp_path):
         jax.vmap(lambda b: train(tmp_path, ia.momentum(0.1, b)).params)(jnp.array([0.5, 0.9]))
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(tmp_path):
     """On a file system with room for some saves only: the run goes on, and what it saved before can be read."""
     script = f"""
@@ -230,6 +233,7 @@ def test_a_disk_that_is_really_full(tmp_path):
     assert "saves failed" in run.stdout
 
 
+@pytest.mark.slow
 def test_an_exception_in_evaluate_costs_nothing_that_was_saved(tmp_path):
     """Raised on the host, in the middle of the run: the error comes through, and the run goes on from the last save."""
 

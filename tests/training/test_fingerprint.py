@@ -73,6 +73,7 @@ def test_constants_of_inner_programs_count():
     assert traced(scaled(by), x) == traced(scaled(by.copy()), x) != traced(scaled(by + 1), x)
 
 
+@pytest.mark.slow
 def test_the_same_in_another_process():
     """Addresses of functions, which custom derivatives and callbacks carry, do not count."""
     code = """
@@ -125,6 +126,7 @@ def test_every_number_in_memory_counts():
         assert digest_of((X, np.where(np.arange(300) == change, 1 - Y, Y))) != digest_of((X, Y))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lbfgs", "polyak_sgd", "momo"])
 def test_methods_that_need_the_loss(name, tmp_path):
     """They are given value, gradient and loss, in the description as in the run."""

@@ -89,6 +89,7 @@ def saved(folder, process):
     raise AssertionError("nothing was saved")
 
 
+@pytest.mark.slow
 def test_one_run_by_two_processes(tmp_path):
     """Equal to one process, whoever began it: three epochs by two processes, and on to five by one, or by two."""
     three, alone = finished(tmp_path, epochs=3), finished(tmp_path, 1, devices=1, folder="", epochs=5)
@@ -99,6 +100,7 @@ def test_one_run_by_two_processes(tmp_path):
     assert steps_in(tmp_path / "run") == [66, 88, 110]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("victim", "number"), [(1, signal.SIGKILL), (0, signal.SIGSTOP)], ids=["dead", "frozen"])
 def test_a_lost_process_ends_the_run(tmp_path, victim, number):
     with running(tmp_path, epochs=10**6, save_every=220) as started:
@@ -118,6 +120,7 @@ def test_a_lost_process_ends_the_run(tmp_path, victim, number):
         close(again.arrays[0], alone.arrays[0], 1e-3)  # hundreds of iterations, sums in another order
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_ends_all_saved(tmp_path):
     with running(tmp_path, epochs=10**6, save_every=220) as started:
         saved(tmp_path / "run", started[0])
@@ -125,6 +128,7 @@ def test_a_signal_to_one_ends_all_saved(tmp_path):
         assert [process.wait(60) for process in started] == [143, 143]
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path):
     """Two hosts run the same command; the first prints and writes, and the weights are those of one process."""
 

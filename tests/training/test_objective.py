@@ -188,6 +188,7 @@ def test_lists_are_arrays():
     close(train(plain, data=(X.tolist(), Y.tolist())).params, train(plain).params)
 
 
+@pytest.mark.slow
 def test_batch_norm_and_dropout_of_linen():
     linen = pytest.importorskip("flax.linen")
 
@@ -214,6 +215,7 @@ def test_batch_norm_and_dropout_of_linen():
     assert float(abs(jax.tree.leaves(result.model_state)[0]).max()) > 0
 
 
+@pytest.mark.slow
 def test_batch_norm_and_dropout_of_nnx():
     nnx = pytest.importorskip("flax.nnx")
 

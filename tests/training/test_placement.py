@@ -34,6 +34,7 @@ def on_eight_devices(code):
     assert run.returncode == 0, run.stderr[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard_params", [False, True], ids=["whole", "sharded"])
 @pytest.mark.parametrize("axes", ["Auto", "Explicit"])
 def test_equal_to_one_device(shard_params, axes):
@@ -51,6 +52,7 @@ def test_equal_to_one_device(shard_params, axes):
     """)
 
 
+@pytest.mark.slow
 def test_sharding_stays_inside_the_program():
     """Between two steps nothing is moved but gradients: params and state keep their shardings in the loop."""
     on_eight_devices("""
@@ -63,6 +65,7 @@ def test_sharding_stays_inside_the_program():
     """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", ["Auto", "Explicit"])
 def test_iterate_on_a_mesh(axes):
     on_eight_devices(f"""
@@ -75,6 +78,7 @@ def test_iterate_on_a_mesh(axes):
     """)
 
 
+@pytest.mark.slow
 def test_iterate_with_params_cut_over_the_mesh():
     on_eight_devices("""
         mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
@@ -86,6 +90,7 @@ def test_iterate_with_params_cut_over_the_mesh():
     """)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_devices():
     pytest.importorskip("orbax.checkpoint")
     on_eight_devices("""
@@ -100,6 +105,7 @@ def test_a_run_goes_on_with_another_number_of_devices():
     """)
 
 
+@pytest.mark.slow
 def test_streams_on_a_mesh(tmp_path):
     on_eight_devices(f"""
         mesh = jax.make_mesh((4, 2), ("a", "b"))
@@ -122,6 +128,7 @@ def test_streams_on_a_mesh(tmp_path):
     """)
 
 
+@pytest.mark.slow
 def test_keys_model_state_and_early_stopping_on_a_mesh():
     """Dropout draws the same on one device and on eight; the averages and the best params are those of one."""
     on_eight_devices("""
@@ -139,6 +146,7 @@ def test_keys_model_state_and_early_stopping_on_a_mesh():
     """)
 
 
+@pytest.mark.slow
 def test_the_sharding_that_params_came_with_is_kept():
     on_eight_devices("""
         mesh = jax.make_mesh((4, 2), ("data", "model"))
@@ -164,6 +172,7 @@ def test_the_sharding_that_params_came_with_is_kept():
     """)
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_divide():
     on_eight_devices("""
         try:

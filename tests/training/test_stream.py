@@ -87,6 +87,7 @@ def test_a_source_may_use_its_arrays_again():
     close(train(reusing(), epochs=1), train(BATCHES, epochs=1), 0)
 
 
+@pytest.mark.slow
 def test_batches_of_a_torch_loader():
     torch = pytest.importorskip("torch")
     rows = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
@@ -133,6 +134,7 @@ def test_an_error_on_the_way_comes_through(tmp_path):
         train(ia.shards([tmp_path / "a.npz"]), epochs=1, batch_size=30, key=0)
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(tmp_path):
     """One GiB of rows passes through a process whose own memory grows by less than a fifth of that."""
     code = f"""

@@ -28,6 +28,11 @@ def params_of(params: Any) -> Any:
     return params
 
 
+def abstract(tree: Any) -> Any:
+    """Return the tree as shapes and dtypes, without where it lies."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), tree)
+
+
 def model_state_of(model_state: Any) -> Any:
     """Return the model's state with arrays for leaves."""
     return jax.tree.map(
@@ -41,9 +46,11 @@ def key_of(key: Any) -> Any:
         return key
     if isinstance(key, jax.Array | np.ndarray) and key.shape == (2,) and key.dtype == np.uint32:
         return jax.random.wrap_key_data(jnp.asarray(key))
-    if isinstance(key, bool) or not jnp.issubdtype(jnp.result_type(key), jnp.integer) or jnp.shape(key) != ():
+    if isinstance(key, jax.Array) and key.shape == () and jnp.issubdtype(key.dtype, jnp.integer):
+        return jax.random.key(key)
+    if isinstance(key, bool) or not isinstance(key, numbers.Integral):
         raise TypeError(f"key must be a jax.random.key or a whole number, but it is {key!r}.")
-    return jax.random.key(key if isinstance(key, jax.Array) else int(key))
+    return jax.random.key(int(key))
 
 
 def held_out_of(validation: Any, objective: Objective, params: Any) -> Any:
@@ -58,7 +65,7 @@ def held_out_of(validation: Any, objective: Objective, params: Any) -> Any:
     pair = hasattr(objective.loss, "check")
     given = batches.cast(batches.rows_in_memory(validation, pair), jnp.result_type(*jax.tree.leaves(params)))
     if pair:
-        objective.loss.check(params, given)
+        objective.loss.check(abstract(params), given)
     return jax.tree.map(jnp.asarray, given)
 
 

@@ -35,8 +35,8 @@ def described(method: Any) -> str:
     """Describe a method by its name and its hyperparameters; an optax transformation has none to show."""
     if not isinstance(method, Method):
         return "a transformation"
-    hyper = {"dt": method.dt, **method.hyper}
-    return f"{method.name}({', '.join(f'{name}={_value(value)}' for name, value in hyper.items())})"
+    hyper = {**method.hyper, "dt": method.dt}
+    return f"{method.name or 'a method'}({', '.join(f'{name}={_value(value)}' for name, value in hyper.items())})"
 
 
 def update_of(method: Any, params: Any) -> str:

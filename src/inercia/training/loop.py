@@ -19,7 +19,7 @@ from inercia.core import check
 from inercia.core.method import Params, State
 from inercia.core.progress import bar as progress_bar
 from inercia.training import hosts
-from inercia.training.arguments import held_out_of, judge_watched, key_of, model_state_of, params_of
+from inercia.training.arguments import abstract, held_out_of, judge_watched, key_of, model_state_of, params_of
 from inercia.training.batches import rows_in_memory
 from inercia.training.checkpoint import Checkpoints
 from inercia.training.fingerprint import described, digest_of, traced, update_of
@@ -156,7 +156,7 @@ def train(
         supply = from_memory(setting, plan, params, data, held_out, calls)
     else:
         supply = from_outside(setting, plan, params, data, held_out, checkpoint is not None)
-    form = _judged(setting, supply, params, model_state)
+    form = _judged(setting, supply, abstract(params), abstract(model_state))
 
     with contextlib.ExitStack() as stack:
         if placement is not None and placement.mesh.is_multi_process:

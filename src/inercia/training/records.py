@@ -5,7 +5,6 @@ patience           records without a smaller validation metric after which the r
 on_divergence      "report": the run goes on to its end; "stop": it ends at the record; "raise": so too, with an error
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +61,7 @@ class Watch:
         error: what the callback raised.
     """
 
-    def __init__(self, on_record: Callable | None, patience: int | None, on_divergence: str, validated: bool) -> None:
+    def __init__(self, on_record: Any, patience: int | None, on_divergence: str, validated: bool) -> None:
         if on_record is not None and not callable(on_record):
             raise TypeError(f"on_record must be a function of a record, but it is {type(on_record).__name__}.")
         if patience is not None and not validated:

@@ -19,6 +19,7 @@ from inercia.core.method import Params
 from inercia.problems.mapped_files import Shards
 from inercia.problems.sampling import Sampler, sampler
 from inercia.training import batches, programs
+from inercia.training.arguments import abstract
 from inercia.training.fingerprint import digest_of
 from inercia.training.programs import Carry, History, Segment, Setting, Source
 from inercia.training.stream import Stream
@@ -85,7 +86,7 @@ def from_memory(setting: Setting, plan: Plan, params: Params, data: Any, held_ou
     dtype = jnp.result_type(*jax.tree.leaves(params))
     data = jax.tree.map(jnp.asarray, batches.cast(data, dtype))
     if hasattr(setting.objective.loss, "check"):
-        setting.objective.loss.check(params, data)
+        setting.objective.loss.check(abstract(params), data)
     batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct((drawn.batch_size, *part.shape[1:]), part.dtype), data)
     source = Source(data, plan.key, held_out)
     if setting.placement is not None:
@@ -106,7 +107,7 @@ def from_outside(setting: Setting, plan: Plan, params: Params, data: Any, held_o
     """Read the batches ahead of their use; a segment is one record. Where it is saved, what passes is digested."""
     dtype = jnp.result_type(*jax.tree.leaves(params))
     loss, placement = setting.objective.loss, setting.placement
-    judge = partial(loss.check, params) if hasattr(loss, "check") else None
+    judge = partial(loss.check, abstract(params)) if hasattr(loss, "check") else None
     stream = Stream(data, plan.sampler, plan.key, dtype, placement, judge, saved)
     source = Source(None, plan.key, held_out)
     if placement is not None:
