@@ -179,7 +179,8 @@ def test_one_sentence():
         ({"validation": lambda p: p}, r"validation must return one real number, but it returns shape \(3, 1\)"),
         ({"validation": (HELD[0], HELD[1][:4])}, "as many rows as each other"),
         ({"evaluate": lambda p: float(p[0, 0])}, "evaluate is compiled into the run, .*: compute it in on_record"),
-        ({"evaluate": lambda p: ia.curvature(loss, p)}, "evaluate is compiled into the run"),
+        ({"evaluate": lambda p: ia.curvature(held, p)}, "evaluate is compiled into the run"),
+        ({"evaluate": ia.curvature}, r"evaluate must take \(params\), but it takes \(loss.*, params"),
     ):
         with pytest.raises((ValueError, TypeError), match=message) as caught:
             train(**options)

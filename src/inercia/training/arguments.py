@@ -9,7 +9,7 @@ import numpy as np
 
 from inercia.core import check
 from inercia.training import batches
-from inercia.training.objective import Objective
+from inercia.training.objective import Objective, accepts, signature_of
 
 
 def params_of(params: Any) -> Any:
@@ -75,6 +75,10 @@ def judge_watched(name: str, function: Any, *arguments: Any) -> Any:
         hash(function)
     except TypeError:
         raise TypeError(f"{name} must be hashable, but {type(function).__name__} is not: pass a function.") from None
+    takes = signature_of(function)
+    if takes is not None and not accepts(takes, len(arguments)):
+        form = ", ".join(("params", "model_state")[: len(arguments)])
+        raise TypeError(f"{name} must take ({form}), but it takes {takes}.")
     try:
         return jax.jit(function).eval_shape(*arguments)  # jit remembers what it traced, eval_shape alone does not
     except jax.errors.JAXTypeError as error:

@@ -80,11 +80,10 @@ def objective_of(loss: Any, has_aux: bool, has_state: bool) -> Objective:
             "a function that calls it."
         ) from None
     names = ("params", "model_state", "batch") if has_state else ("params", "batch")
-    try:
-        signature = inspect.signature(loss)
-    except (TypeError, ValueError):  # a compiled function of another language tells nothing
+    signature = signature_of(loss)
+    if signature is None:
         return Objective(loss, False, has_aux, has_state)
-    without, with_key = _takes(signature, len(names)), _takes(signature, len(names) + 1)
+    without, with_key = accepts(signature, len(names)), accepts(signature, len(names) + 1)
     if not (without or with_key):
         form = ", ".join(names)
         cure = "" if has_state else "; a third argument before the batch belongs to model_state="
@@ -99,7 +98,16 @@ def key_of_losses(key: Any) -> Any:
     return jax.random.fold_in(key, jnp.uint32(2**32 - 1))
 
 
-def _takes(signature: inspect.Signature, count: int) -> bool:
+def signature_of(function: Callable) -> inspect.Signature | None:
+    """Return what a function takes; None where it does not tell, as one of another language may not."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def accepts(signature: inspect.Signature, count: int) -> bool:
+    """Whether a function can be called with `count` arguments by place."""
     try:
         signature.bind(*[None] * count)
     except TypeError:
