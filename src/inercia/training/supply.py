@@ -97,7 +97,7 @@ def from_memory(setting: Setting, plan: Plan, params: Params, data: Any, held_ou
             with warnings.catch_warnings():
                 # Where only hyperparameters are mapped, the unmapped start cannot become the mapped result.
                 warnings.filterwarnings("ignore", "Some donated buffers were not usable")
-                carry, recorded = programs.in_memory(setting, drawn.rows, segment, carry, source, jnp.int32(first))
+                carry, recorded = programs.in_memory(setting, drawn.rows, segment, carry, source, np.int32(first))
             yield first + segment.iterations, carry, recorded
 
     return Supply(batch, source, partial(digest_of, data), segments, str, lambda start, passed: None)
@@ -121,13 +121,13 @@ def from_outside(setting: Setting, plan: Plan, params: Params, data: Any, held_o
             if chunk.batches is not None:
                 if len(sent) == AHEAD:
                     jax.block_until_ready(sent[0])
-                carry, values = programs.on_batches(setting, carry, source, chunk.batches, jnp.int32(done))
+                carry, values = programs.on_batches(setting, carry, source, chunk.batches, np.int32(done))
                 sent.append(values[0])
                 losses.append(values[0])
                 aux.append(values[1])
                 done = chunk.done
             if chunk.ends:
-                best, recorded = programs.at_record(setting, carry, source, jnp.int32(done), losses, aux)
+                best, recorded = programs.at_record(setting, carry, source, np.int32(done), losses, aux)
                 carry = carry._replace(best=best)
                 yield done, carry, recorded
                 losses, aux = [], []
