@@ -45,6 +45,7 @@ from inercia.problems.sampling import Sampler, sampler
 from inercia.training import hosts as hosts
 from inercia.training.loop import Result, train
 from inercia.training.programs import History
+from inercia.training.records import Record
 
 __version__ = version("inercia")
 
@@ -70,6 +71,7 @@ __all__ = [
     "Network",
     "Order",
     "Path",
+    "Record",
     "Result",
     "Risk",
     "Sampler",

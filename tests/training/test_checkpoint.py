@@ -199,6 +199,8 @@ def test_interrupted_is_saved(tmp_path, number, code):
 def test_not_inside_a_map(tmp_path):
     with pytest.raises(ValueError, match="inside jit or vmap"):
         jax.vmap(lambda b: train(tmp_path, ia.momentum(0.1, b)).params)(jnp.array([0.5, 0.9]))
+    with pytest.raises(ValueError, match="inside jit or vmap"):
+        jax.vmap(lambda key: train(tmp_path, key=key).params)(jax.random.split(jax.random.key(0), 2))
 
 
 @pytest.mark.slow

@@ -163,3 +163,14 @@ def test_nobody_to_join(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(ValueError, match="the processes could not be joined"):
         hosts.join()
+
+
+def test_a_jax_without_the_table(monkeypatch):
+    """The table has no public name: where it moves, one sentence says so."""
+    monkeypatch.setitem(sys.modules, "jax._src.distributed", SimpleNamespace())
+    with (
+        pytest.raises(ImportError, match="has moved the table by which hosts watch each other") as caught,
+        hosts.watched(),
+    ):
+        pass
+    assert "\n" not in str(caught.value)

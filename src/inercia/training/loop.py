@@ -157,6 +157,8 @@ def train(
     else:
         supply = from_outside(setting, plan, params, data, held_out, checkpoint is not None)
     form = _judged(setting, supply, abstract(params), abstract(model_state))
+    if checkpoint is not None and not check.is_concrete(params, state, model_state, key):
+        raise ValueError("checkpoint needs a training of its own: inside jit or vmap nothing can be saved.")
 
     with contextlib.ExitStack() as stack:
         if placement is not None and placement.mesh.is_multi_process:

@@ -30,7 +30,7 @@ class Record:
         aux: mean of the loss's aux since the record before; None without it.
         validation: the validation metric; None without it.
         diverged: first iteration whose loss was not finite; None if none.
-        params: the params now, a copy made when they are asked for, which may be kept.
+        params: the params now, a copy made when they are asked for during the call; it may be kept.
         model_state: likewise; None without it.
     """
 
