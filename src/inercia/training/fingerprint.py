@@ -73,10 +73,8 @@ def is_key(leaf: Any) -> bool:
 
 
 def _constants(inner: Any) -> Iterator[Any]:
-    if isinstance(inner, ClosedJaxpr):
-        yield from inner.consts
-        yield from _constants(inner.jaxpr)
-    elif isinstance(inner, Jaxpr):
+    if isinstance(inner, ClosedJaxpr | Jaxpr):
+        yield from getattr(inner, "consts", ())  # an open jaxpr has none before jax 0.12
         for equation in inner.eqns:
             yield from _constants(list(equation.params.values()))
     elif isinstance(inner, tuple | list):
