@@ -43,7 +43,7 @@ def child(folder: Path, reports: int) -> None:
 
 
 def main(kills: int) -> None:
-    """Kill `kills` times and print what was found; a run that reaches its end is compared, and another one begun."""
+    """Kill `kills` times and print what was found; a run that reaches its end is compared, and another one started."""
     jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp())
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     rng, killed, lost, ended, start = random.Random(0), 0, 0, [], time.time()

@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 from sklearn.datasets import load_diabetes, load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -15,6 +16,7 @@ from inercia.estimator import MLPClassifier, MLPRegressor
 X, Y = load_digits(return_X_y=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 def test_scikit_learns_own_checks(kind):
     results = check_estimator(kind(random_state=0, learning_rate=0.01), on_fail=None, on_skip=None)
@@ -23,6 +25,7 @@ def test_scikit_learns_own_checks(kind):
     assert sum(r["status"] == "passed" for r in results) > 40
 
 
+@pytest.mark.slow
 def test_in_a_pipeline_and_a_search():
     model = make_pipeline(StandardScaler(), MLPClassifier(hidden_layer_sizes=(32,), epochs=20, random_state=0))
     assert cross_val_score(model, X, Y, cv=3).mean() > 0.9
@@ -66,3 +69,19 @@ def test_wrong_names_are_refused():
         MLPClassifier(method="adm").fit(X, Y)
     with pytest.raises(ValueError, match="activation must be one of"):
         MLPClassifier(activation="rel").fit(X, Y)
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_a_divergence_is_an_error(kind):
+    """As in scikit-learn: never a prediction from numbers that are not finite."""
+    model = kind((8,), activation="identity", method="sgd", learning_rate=1e6, epochs=30, random_state=0)
+    with pytest.raises(ValueError, match=r"training diverged after .* or take a smaller learning rate than 1000000"):
+        model.fit(X, Y)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    assert model.set_params(learning_rate=1e-3, epochs=1).fit(X, Y).predict(X).shape == (len(X),)
+
+
+def test_one_width_is_a_layer():
+    one, several = (MLPClassifier(width, epochs=1, random_state=0).fit(X, Y) for width in (8, (8,)))
+    np.testing.assert_array_equal(one.predict_proba(X), several.predict_proba(X))

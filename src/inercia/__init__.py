@@ -39,7 +39,10 @@ from inercia.problems.network import Layer, Network, backprop, mlp
 from inercia.problems.sampling import Sampler, sampler
 from inercia.problems.table import FileError, Table
 from inercia.problems.table_files import read_table
-from inercia.training.loop import History, Result, train
+from inercia.training import hosts as hosts
+from inercia.training.loop import Result, train
+from inercia.training.programs import History
+from inercia.training.records import Record
 
 __version__ = version("inercia")
 
@@ -66,6 +69,7 @@ __all__ = [
     "Network",
     "Order",
     "Path",
+    "Record",
     "Result",
     "Risk",
     "Sampler",

@@ -3,6 +3,7 @@
 They need the extra `sklearn`. Training is that of `inercia.train`, in float32; predictions are float64 NumPy arrays.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast
@@ -39,7 +40,7 @@ class _Estimator(BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: tuple[int, ...] = (100,),
+        hidden_layer_sizes: Any = (100,),
         activation: str = "relu",
         method: Any = "adam",
         learning_rate: float = 1e-3,
@@ -64,9 +65,9 @@ class _Estimator(BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Any:
-        """Train from the beginning on X (n, features) and y."""
+        """Train from the beginning on X (n, features) and y; ValueError where the training diverges."""
         x, targets = self._read(X, y, reset=True)
-        self._begin(x, targets)
+        self._start(x, targets)
         held = None
         if self.early_stopping:
             parts = train_test_split(
@@ -98,13 +99,14 @@ class _Estimator(BaseEstimator):
 
     def _partial_fit(self, x: np.ndarray, targets: np.ndarray) -> Any:
         if not hasattr(self, "params_"):
-            self._begin(x, targets)
+            self._start(x, targets)
         self._epochs(x, targets, 1, None)
         return self
 
-    def _begin(self, x: np.ndarray, targets: np.ndarray) -> None:
+    def _start(self, x: np.ndarray, targets: np.ndarray) -> None:
         check.one_of("activation", self.activation, ACTIVATIONS)
-        self.widths_ = (x.shape[1], *self.hidden_layer_sizes, self._outputs(targets))
+        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
+        self.widths_ = (x.shape[1], *hidden, self._outputs(targets))
         self._random = check_random_state(self.random_state)
         self.params_ = jax.tree.map(np.asarray, self._network().init(jax.random.key(self._seed())))
         self.state_ = jax.tree.map(np.asarray, self._method().init(self.params_))
@@ -113,10 +115,18 @@ class _Estimator(BaseEstimator):
     def _epochs(self, x: np.ndarray, targets: np.ndarray, epochs: int, watch: Any) -> tuple:
         """Train some epochs more; return their losses, and what `watch` saw at the end of each."""
         size = min(check.integer("batch_size", self.batch_size), len(x))
-        result = train(
-            self._method(), self._risk(), self.params_, (x, targets), epochs=epochs, batch_size=size, key=self._seed(),
-            state=self.state_, evaluate=watch,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", check.InerciaWarning)  # raised below
+            result = train(
+                self._method(), self._risk(), self.params_, (x, targets), epochs=epochs, batch_size=size,
+                key=self._seed(), state=self.state_, evaluate=watch,
+            )  # fmt: skip
+        if result.diverged is not None:
+            del self.params_, self.state_  # a model that failed is not fitted
+            raise ValueError(
+                f"training diverged after {self.n_iter_ + result.diverged * size // len(x)} epochs: scale the inputs, "
+                f"for example with StandardScaler, or take a smaller learning rate than {self.learning_rate}."
+            )
         self.params_, self.state_ = jax.tree.map(np.asarray, result[:2])
         self.n_iter_ += epochs
         losses, watched = jax.tree.map(np.asarray, (result.history.loss, result.history.evaluate))
@@ -126,7 +136,7 @@ class _Estimator(BaseEstimator):
         return losses, watched
 
     def _outputs_at(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
+        check_is_fitted(self, "params_")
         x = validate_data(self, X, reset=False, dtype=np.float64)
         with jax.enable_x64(True):
             return np.asarray(_apply(self._network().apply, float64(self.params_), x))
@@ -150,7 +160,7 @@ class MLPClassifier(ClassifierMixin, _Estimator):
     """A fully connected network that classifies, trained on the cross-entropy.
 
     Args:
-        hidden_layer_sizes: widths of the hidden layers.
+        hidden_layer_sizes: widths of the hidden layers, or the width of the only one.
         activation: a name of `inercia.network.ACTIVATIONS`.
         method: a name of `inercia.METHODS`, made with `learning_rate`; or a method or optax transformation as it is.
         learning_rate: step size.

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from runs import close, steps_in
 
 from inercia.training import hosts
 
@@ -78,15 +79,6 @@ def finished(tmp_path, processes=2, **options):
     return SimpleNamespace(printed=printed, arrays=arrays)
 
 
-def close(a, b, tolerance):
-    for x, y in zip(a, b, strict=True):
-        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
-
-
-def steps_in(folder):
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()) if folder.exists() else []
-
-
 def saved(folder, process):
     """Wait until the run has saved twice."""
     for _ in range(900):
@@ -97,6 +89,7 @@ def saved(folder, process):
     raise AssertionError("nothing was saved")
 
 
+@pytest.mark.slow
 def test_one_run_by_two_processes(tmp_path):
     """Equal to one process, whoever began it: three epochs by two processes, and on to five by one, or by two."""
     three, alone = finished(tmp_path, epochs=3), finished(tmp_path, 1, devices=1, folder="", epochs=5)
@@ -107,6 +100,7 @@ def test_one_run_by_two_processes(tmp_path):
     assert steps_in(tmp_path / "run") == [66, 88, 110]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("victim", "number"), [(1, signal.SIGKILL), (0, signal.SIGSTOP)], ids=["dead", "frozen"])
 def test_a_lost_process_ends_the_run(tmp_path, victim, number):
     with running(tmp_path, epochs=10**6, save_every=220) as started:
@@ -126,6 +120,7 @@ def test_a_lost_process_ends_the_run(tmp_path, victim, number):
         close(again.arrays[0], alone.arrays[0], 1e-3)  # hundreds of iterations, sums in another order
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_ends_all_saved(tmp_path):
     with running(tmp_path, epochs=10**6, save_every=220) as started:
         saved(tmp_path / "run", started[0])
@@ -133,6 +128,7 @@ def test_a_signal_to_one_ends_all_saved(tmp_path):
         assert [process.wait(60) for process in started] == [143, 143]
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path):
     """Two hosts run the same command; the first prints and writes, and the weights are those of one process."""
 
@@ -167,3 +163,14 @@ def test_nobody_to_join(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(ValueError, match="the processes could not be joined"):
         hosts.join()
+
+
+def test_a_jax_without_the_table(monkeypatch):
+    """The table has no public name: where it moves, one sentence says so."""
+    monkeypatch.setitem(sys.modules, "jax._src.distributed", SimpleNamespace())
+    with (
+        pytest.raises(ImportError, match="has moved the table by which hosts watch each other") as caught,
+        hosts.watched(),
+    ):
+        pass
+    assert "\n" not in str(caught.value)

@@ -4,26 +4,28 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import jax
 import pytest
 
 import inercia as ia
 
-EIGHT = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+EIGHT = os.environ | {
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+}
 
 
 def on_eight_devices(code):
     """Run `code` in a process that has eight CPU devices."""
     head = """
         import jax, jax.numpy as jnp, numpy as np, inercia as ia
+        from runs import close
         from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
         train, _ = ia.digits()
         network = ia.mlp([64, 32, 10])
         loss, params = ia.risk(network, "cross-entropy"), network.init(jax.random.key(0))
-        def close(a, b, tolerance=1e-6):
-            for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-                np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=tolerance, atol=tolerance)
     """
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code)],
@@ -32,6 +34,7 @@ def on_eight_devices(code):
     assert run.returncode == 0, run.stderr[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard_params", [False, True], ids=["whole", "sharded"])
 @pytest.mark.parametrize("axes", ["Auto", "Explicit"])
 def test_equal_to_one_device(shard_params, axes):
@@ -49,6 +52,7 @@ def test_equal_to_one_device(shard_params, axes):
     """)
 
 
+@pytest.mark.slow
 def test_sharding_stays_inside_the_program():
     """Between two steps nothing is moved but gradients: params and state keep their shardings in the loop."""
     on_eight_devices("""
@@ -61,6 +65,7 @@ def test_sharding_stays_inside_the_program():
     """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", ["Auto", "Explicit"])
 def test_iterate_on_a_mesh(axes):
     on_eight_devices(f"""
@@ -73,6 +78,7 @@ def test_iterate_on_a_mesh(axes):
     """)
 
 
+@pytest.mark.slow
 def test_iterate_with_params_cut_over_the_mesh():
     on_eight_devices("""
         mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
@@ -84,6 +90,7 @@ def test_iterate_with_params_cut_over_the_mesh():
     """)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_devices():
     pytest.importorskip("orbax.checkpoint")
     on_eight_devices("""
@@ -98,13 +105,13 @@ def test_a_run_goes_on_with_another_number_of_devices():
     """)
 
 
-def test_streams_on_a_mesh():
-    on_eight_devices("""
-        import tempfile
+@pytest.mark.slow
+def test_streams_on_a_mesh(tmp_path):
+    on_eight_devices(f"""
         mesh = jax.make_mesh((4, 2), ("a", "b"))
         x, y = train
-        np.savez(tempfile.gettempdir() + f"/{__import__('os').getpid()}.npz", x=x, y=y)
-        data = ia.shards([tempfile.gettempdir() + f"/{__import__('os').getpid()}.npz"])
+        np.savez("{tmp_path}/rows.npz", x=x, y=y)
+        data = ia.shards(["{tmp_path}/rows.npz"])
         batches = [(x[k:k + 64], y[k:k + 64]) for k in range(0, 640, 64)]
         options = dict(epochs=2, key=1, evaluate=lambda p: ia.accuracy(network)(p, train))
         method = ia.adam(1e-3)
@@ -121,6 +128,51 @@ def test_streams_on_a_mesh():
     """)
 
 
+@pytest.mark.slow
+def test_keys_model_state_and_early_stopping_on_a_mesh():
+    """Dropout draws the same on one device and on eight; the averages and the best params are those of one."""
+    on_eight_devices("""
+        mesh = jax.make_mesh((8,), ("d",))
+        def noisy(params, stats, batch, key):
+            x, y = batch
+            x = x * jax.random.bernoulli(key, 0.8, x.shape)
+            return loss(params, (x, y)), (x.mean(), {"mean": 0.9 * stats["mean"] + 0.1 * x.mean(axis=0)})
+        options = dict(epochs=3, batch_size=128, key=1, model_state={"mean": np.zeros(64, np.float32)}, has_aux=True,
+                       validation=lambda p, s: loss(p, train), patience=2)
+        one = ia.train(ia.adam(1e-3), noisy, params, train, **options)
+        close(one, ia.train(ia.adam(1e-3), noisy, params, train, mesh=mesh, **options))
+        close(one, ia.train(ia.adam(1e-3), noisy, params, train, mesh=mesh, shard_params=True, **options))
+        assert one.best == 33
+    """)
+
+
+@pytest.mark.slow
+def test_the_sharding_that_params_came_with_is_kept():
+    on_eight_devices("""
+        mesh = jax.make_mesh((4, 2), ("data", "model"))
+        specs = {(64, 32): P(None, "model"), (32,): P("model"), (32, 10): P("model", None), (10,): P(None)}
+        cut = jax.tree.map(lambda p: jax.device_put(p, NamedSharding(mesh, specs[p.shape])), params)
+        options = dict(epochs=2, batch_size=128, key=1)
+        one = ia.train(ia.adam(1e-3), loss, params, train, **options)
+        for shard in (False, True):
+            many = ia.train(ia.adam(1e-3), loss, cut, train, mesh=mesh, shard_params=shard, **options)
+            close(one, many)
+            for tree in (many.params, many.state.mu, many.state.nu):
+                for leaf in jax.tree.leaves(tree):
+                    came = NamedSharding(mesh, specs[leaf.shape]).shard_shape(leaf.shape)
+                    assert leaf.sharding.shard_shape(leaf.shape) == came, (leaf.shape, leaf.sharding)
+        other = Mesh(np.array(jax.devices()), ("d",))
+        try:
+            ia.train(ia.adam(1e-3), loss, cut, train, mesh=other, **options)
+        except ValueError as error:
+            assert "must lie on the mesh that train gets" in str(error), error
+        else:
+            raise AssertionError("accepted")
+        close(one, ia.train(ia.adam(1e-3), loss, jax.device_get(cut), train, mesh=other, **options))
+    """)
+
+
+@pytest.mark.slow
 def test_a_batch_that_does_not_divide():
     on_eight_devices("""
         try:
@@ -133,12 +185,21 @@ def test_a_batch_that_does_not_divide():
     """)
 
 
+def test_shards_need_a_mesh():
+    network = ia.mlp([64, 10])
+    with pytest.raises(ValueError, match="shard_params needs devices to shard over: pass mesh too"):
+        ia.train(
+            ia.sgd(0.1), ia.risk(network, "cross-entropy"), network.init(jax.random.key(0)), ia.digits().train,
+            epochs=1, batch_size=100, key=0, shard_params=True,
+        )  # fmt: skip
+
+
 def test_a_mesh_of_one_is_no_mesh():
     data, _ = ia.digits()
     network = ia.mlp([64, 10])
     loss, params = ia.risk(network, "cross-entropy"), network.init(jax.random.key(0))
     options = {"epochs": 1, "batch_size": 100, "key": 0}
     mesh = jax.make_mesh((1,), ("d",))
-    assert int(ia.train(ia.sgd(0.1), loss, params, data, mesh=mesh, **options).diverged) == -1
+    assert ia.train(ia.sgd(0.1), loss, params, data, mesh=mesh, **options).diverged is None
     with pytest.raises(TypeError, match=r"jax\.sharding\.Mesh"):
         ia.train(ia.sgd(0.1), loss, params, data, mesh=8, **options)

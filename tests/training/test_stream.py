@@ -7,6 +7,7 @@ import textwrap
 import jax
 import numpy as np
 import pytest
+from runs import close, identical
 
 import inercia as ia
 
@@ -23,11 +24,6 @@ def train(data, **options):
 
 def measure(params):
     return {"accuracy": ia.accuracy(NETWORK)(params, (X, Y))}
-
-
-def close(a, b, tolerance=1e-6):
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=tolerance, atol=tolerance)
 
 
 @pytest.fixture
@@ -51,8 +47,7 @@ def test_shards_go_on(files, tmp_path):
     whole = train(files, epochs=5, **options)
     train(files, epochs=2, checkpoint=tmp_path / "run", **options)
     resumed = train(files, epochs=5, checkpoint=tmp_path / "run", **options)
-    for x, y in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
-        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+    identical(whole, resumed)
     other = ia.shards(files.names[:2])
     with pytest.raises(ValueError, match=r"its data was 300 rows .* and now it is 200 rows"):
         train(other, epochs=5, checkpoint=tmp_path / "run", **options)
@@ -92,6 +87,7 @@ def test_a_source_may_use_its_arrays_again():
     close(train(reusing(), epochs=1), train(BATCHES, epochs=1), 0)
 
 
+@pytest.mark.slow
 def test_batches_of_a_torch_loader():
     torch = pytest.importorskip("torch")
     rows = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
@@ -138,6 +134,7 @@ def test_an_error_on_the_way_comes_through(tmp_path):
         train(ia.shards([tmp_path / "a.npz"]), epochs=1, batch_size=30, key=0)
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(tmp_path):
     """One GiB of rows passes through a process whose own memory grows by less than a fifth of that."""
     code = f"""

@@ -7,7 +7,6 @@ Orbax writes it, into a temporary folder that is renamed when it is complete. A 
 them: a checkpoint that does not read, or reads as other numbers, is passed over for the one before.
 """
 
-import hashlib
 import warnings
 import zlib
 from collections.abc import Callable
@@ -20,15 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from inercia.core import check
-from inercia.core.method import Method
 from inercia.training import hosts
+from inercia.training.fingerprint import TRACED, is_key, plain
 from inercia.training.placement import Placement
 
 
 class Checkpoints:
     """The checkpoints of one training, in one folder."""
 
-    def __init__(self, folder: Any, keep: int, fingerprint: dict[str, str], placed: Placement | None = None) -> None:
+    def __init__(self, folder: Any, keep: int, fingerprint: dict[str, str], placement: Placement | None = None) -> None:
         try:
             import orbax.checkpoint as ocp  # noqa: PLC0415  an extra, and slow to load
         except ImportError:
@@ -36,7 +35,7 @@ class Checkpoints:
         self.ocp, self.folder, self.fingerprint = ocp, Path(folder).absolute(), fingerprint
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"checkpoint must be a folder, but {self.folder} is a file.")
-        self.placed, self.several = placed, placed is not None and placed.mesh.is_multi_process
+        self.placement, self.several = placement, placement is not None and placement.mesh.is_multi_process
         writes = hosts.is_main_process() or not self.several
         if writes:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -50,9 +49,12 @@ class Checkpoints:
             multiprocessing_options=ocp.options.MultiprocessingOptions(own, {own}, f"process{own}"),
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
+        self.saved: int | None = None
 
-    def restore(self, carry: Any, history: Any) -> tuple[int, Any, Any] | None:
-        """Return (iterations done, carry, history) of the newest sound checkpoint, or None where there is none.
+    def restore(self, carry: Any, history: Any) -> tuple[int, Any, Any, str] | None:
+        """Return the newest sound checkpoint, or None where there is none.
+
+        It is (iterations done, carry, history, digest of the batches so far).
 
         Args:
             carry: params and state, for structure, shapes, dtypes and shardings.
@@ -71,7 +73,7 @@ class Checkpoints:
             if meta is None:
                 continue
             self._compare(meta["fingerprint"])
-            found = self._sound(step, partial(self._numbers, step, meta["checksum"], carry))
+            found = self._sound(step, partial(self._numbers, step, meta, carry))
             if found is None:
                 continue
             leaves, kept = found
@@ -79,7 +81,8 @@ class Checkpoints:
                 if hosts.is_main_process() or not self.several:
                     self.manager.delete(damaged)
             carry = jax.tree.unflatten(jax.tree.structure(carry), _typed(leaves, carry))
-            return step, carry, jax.tree.unflatten(jax.tree.structure(history), kept)
+            self.saved = step
+            return step, carry, jax.tree.unflatten(jax.tree.structure(history), kept), meta["passed"]
         if steps:
             raise ValueError(
                 f"none of the {len(steps)} checkpoints in {self.folder} can be read: move the folder away to start "
@@ -87,19 +90,23 @@ class Checkpoints:
             )
         return None
 
-    def save(self, step: int, carry: Any, history: Any) -> None:
-        """Save after `step` iterations; where that fails the run goes on and the checkpoints before stay."""
-        if not check.is_concrete(carry):
-            raise ValueError("checkpoint needs a training of its own: inside jit or vmap nothing can be saved.")
-        leaves, rows = _plain(carry), [np.asarray(leaf) for leaf in jax.tree.leaves(history)]
-        meta = {"fingerprint": self.fingerprint, "checksum": _checksum(leaves, rows)}
+    def save(self, step: int, carry: Any, history: Any, passed: str) -> None:
+        """Save after `step` iterations, once; where that fails the run goes on and the checkpoints before stay."""
+        if step == self.saved:
+            return
+        self.saved = step
+        leaves, rows = _stored(carry), [np.asarray(leaf) for leaf in jax.tree.leaves(history)]
+        empty = {str(i): (list(row.shape), str(row.dtype)) for i, row in enumerate(rows) if not row.size}
+        meta = {
+            "fingerprint": self.fingerprint, "checksum": _checksum(leaves, rows), "passed": passed, "empty": empty,
+        }  # fmt: skip
         if self.several:
             leaves = [hosts.gathered(leaf) for leaf in leaves]
             if not hosts.is_main_process():
                 return
         items = self.ocp.args.Composite(
             arrays=self.ocp.args.StandardSave({"carry": leaves}),
-            rows=self.ocp.args.StandardSave({str(i): leaf for i, leaf in enumerate(rows)}),
+            rows=self.ocp.args.StandardSave({str(i): leaf for i, leaf in enumerate(rows) if leaf.size}),
             meta=self.ocp.args.JsonSave(meta),
         )
         try:
@@ -114,8 +121,10 @@ class Checkpoints:
                 stacklevel=3,
             )
 
-    def close(self) -> None:
-        """Let go of the folder."""
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.manager.close()
 
     def agreed(self, value: int) -> int:
@@ -133,18 +142,19 @@ class Checkpoints:
             return None
         return found
 
-    def _numbers(self, step: int, checksum: Any, carry: Any) -> tuple[list, list]:
-        plain = _plain(carry)
-        shardings = [leaf.sharding for leaf in plain]
-        where = [None] * len(plain) if self.several else shardings
-        abstract = [jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s) for p, s in zip(plain, where, strict=True)]
+    def _numbers(self, step: int, meta: Any, carry: Any) -> tuple[list, list]:
+        model = _stored(carry)
+        shardings = [leaf.sharding for leaf in model]
+        where = [None] * len(model) if self.several else shardings
+        abstract = [jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s) for p, s in zip(model, where, strict=True)]
         leaves = self._read(step, "arrays", self.ocp.args.StandardRestore({"carry": abstract}))["carry"]
         if self.several:
-            assert self.placed is not None
-            leaves = self.placed.put([np.asarray(leaf) for leaf in leaves], shardings)
+            assert self.placement is not None
+            leaves = self.placement.put([np.asarray(leaf) for leaf in leaves], shardings)
         rows = self._read(step, "rows", self.ocp.args.StandardRestore())
-        kept = [np.asarray(rows[str(i)]) for i in range(len(rows))]
-        if _checksum(leaves, kept) != checksum:
+        empty = {name: np.zeros(shape, dtype) for name, (shape, dtype) in meta["empty"].items()}
+        kept = [np.asarray((rows | empty)[str(i)]) for i in range(len(rows) + len(empty))]
+        if _checksum(leaves, kept) != meta["checksum"]:
             raise ValueError("its checksum does not match")
         return leaves, kept
 
@@ -162,7 +172,7 @@ class Checkpoints:
     def _compare(self, saved: dict[str, str]) -> None:
         for name, now in self.fingerprint.items():
             before = saved.get(name, "unknown")
-            traced = before.startswith(_TRACED) and now.startswith(_TRACED) and saved["jax"] != self.fingerprint["jax"]
+            traced = before.startswith(TRACED) and now.startswith(TRACED) and saved["jax"] != self.fingerprint["jax"]
             if before != now and name != "jax" and not traced:  # another JAX traces the same function otherwise
                 raise ValueError(
                     f"the checkpoint in {self.folder} belongs to another run: its {name} was {before}, and now it is "
@@ -170,76 +180,18 @@ class Checkpoints:
                 )
 
 
-_TRACED = "program "
+def _stored(tree: Any) -> list:
+    """Return the leaves that are stored: those with numbers in them, which is all that Orbax can write."""
+    return [leaf for leaf in plain(tree) if leaf.size]
 
 
-def digest_of(data: Any) -> str:
-    """Describe data in memory by their content."""
-    digest = hashlib.sha256()
-    for part in data:
-        digest.update(f"{part.shape}{part.dtype}".encode())
-        digest.update(np.ascontiguousarray(part).data)
-    return f"{data[0].shape[0]} rows {digest.hexdigest()[:12]}"
-
-
-def fingerprint(method: Any, loss: Any, params: Any, batch: Any, **config: Any) -> dict[str, str]:
-    """Describe what decides a run, by name; equal descriptions mean equal runs.
-
-    Args:
-        method: its hyperparameters, or the program it traces to, go into the description.
-        loss: as traced on one row of a batch.
-        params: arrays or their abstract forms.
-        batch: x and y of one, in the abstract.
-        config: whatever else decides the run.
-    """
-    abstract = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
-    row = tuple(jax.ShapeDtypeStruct((1, *part.shape[1:]), part.dtype) for part in batch)
-    if isinstance(method, Method):
-        shown = ", ".join(f"{name}={_described(value)}" for name, value in method.hyper.items())
-        described = f"{method.name}({shown}, dt={_described(method.dt)})"
-    else:
-        described = traced(lambda p: method.update(p, method.init(p), p), abstract)
-    return {
-        "method": described,
-        "loss": traced(loss, abstract, row),
-        **{name: str(value) for name, value in config.items()},
-        "jax": jax.__version__,
-    }
-
-
-def traced(function: Any, *arguments: Any) -> str:
-    """Describe a function by the program that it traces to."""
-    closed = jax.make_jaxpr(function)(*arguments)
-    digest = hashlib.sha256(str(closed.jaxpr).encode())
-    for constant in _plain(closed.consts):
-        digest.update(np.asarray(constant).tobytes())
-    return _TRACED + digest.hexdigest()[:12]
-
-
-def _described(value: Any) -> str:
-    if not check.is_concrete(value):
-        return "a traced number"
-    if callable(value):
-        return traced(value, jax.ShapeDtypeStruct((), jnp.int32))
-    if isinstance(value, jax.Array | np.ndarray):
-        return repr(np.asarray(value).tolist())
-    return repr(value)
-
-
-def _plain(tree: Any) -> list:
-    """Return the leaves, random keys as the numbers they hold."""
-    return [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(tree)]
-
-
-def _typed(leaves: list, like: Any) -> list:
+def _typed(stored: list, like: Any) -> list:
+    """Return all leaves, as `like` has them, of those that were stored."""
+    numbers = iter(stored)
     return [
-        jax.random.wrap_key_data(leaf) if _is_key(model) else leaf
-        for leaf, model in zip(leaves, jax.tree.leaves(like), strict=True)
+        model if not model.size else jax.random.wrap_key_data(next(numbers)) if is_key(model) else next(numbers)
+        for model in jax.tree.leaves(like)
     ]
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 @jax.jit

@@ -67,7 +67,7 @@ def largest(value: int) -> int:
 
 
 def gathered(leaf: Any) -> np.ndarray:
-    """Return an array that may be cut over the devices of all processes, whole, to every process."""
+    """Return an array that may be sharded over the devices of all processes, complete, to every process."""
     if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
         from jax.experimental import multihost_utils  # noqa: PLC0415
 
@@ -90,24 +90,39 @@ def watched() -> Iterator[None]:
         watch.stop()
 
 
+def _table() -> Any:
+    """Return the coordinator's table, which has no public name; None where the launcher joined the processes itself."""
+    try:
+        from jax._src.distributed import global_state  # noqa: PLC0415
+
+        table = global_state.client
+        missing = [name for name in ("key_value_set", "key_value_dir_get") if table and not hasattr(table, name)]
+    except (ImportError, AttributeError) as error:
+        table, missing = None, [str(error)]
+    if missing:
+        raise ImportError(
+            f"jax {jax.__version__} has moved the table by which hosts watch each other ({missing[0]}): install "
+            "another version of jax, or train on one host."
+        )
+    return table
+
+
 class _Watch:
     """Two threads: one tells and asks the table, which may hang; one watches the clock."""
 
     def __init__(self) -> None:
-        from jax._src.distributed import global_state  # noqa: PLC0415  the table has no public name
-
-        self.table: Any = global_state.client
+        self.table = _table()
         self.me = jax.process_index()
         self.answered = time.monotonic()
         self.seen: dict[str, tuple[str, float]] = {}  # process -> (count, when it came)
         self.ended = threading.Event()
-        if self.table is None:  # the launcher joined the processes by other means, and watches them itself
+        if self.table is None:
             return
         for work in (self._tell, self._look):
             threading.Thread(target=work, daemon=True).start()
 
     def explain(self, error: Exception) -> None:
-        """Leave if the error comes of a lost process: its text says so, or the others' counts will."""
+        """Leave if a lost process caused the error: its text says so, or the others' counts will."""
         text = str(error)
         if any(sign in text for sign in ("Gloo", "onnection closed", "onnection reset", "heartbeat", "NCCL")):
             _leave(f"another process was lost ({text.strip().splitlines()[0][:120]})")

@@ -1,9 +1,10 @@
 """Where a training lives on a mesh of devices.
 
-    batches         cut over all devices of the mesh, along their rows
-    params, state   whole on every device; or, sharded, every leaf cut over all devices along its longest dimension that
-                    their number divides (a leaf without one stays whole)
-    data, history   whole on every device
+    batches         sharded over all devices of the mesh, along their rows
+    params, state   as the params came, where they are sharded over this mesh already; else replicated; or, if asked
+                    for, every leaf sharded over all devices along its longest dimension that their number divides (a
+                    leaf without one is replicated)
+    data, history   replicated
 
 The mean over a batch is the mean over its parts, so that the training is the same one up to the order of sums. Meshes
 with explicit axes are taken as well: the training itself runs with automatic ones, because a loss written for one
@@ -17,24 +18,41 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from inercia.core import check
+
 
 class Placement(NamedTuple):
-    """A mesh, and whether params and state are cut over it."""
+    """A mesh, and how params and what is shaped like them lie on it."""
 
     mesh: Mesh
     sharded: bool
+    structure: Any  # of the params
+    given: tuple[tuple[tuple[int, ...], PartitionSpec] | None, ...]  # of each leaf of the params that came sharded
 
-    def whole(self, tree: Any) -> Any:
-        """Return the sharding of a tree that every device holds."""
+    def replicated(self, tree: Any) -> Any:
+        """Return the shardings of a tree that every device holds."""
         return jax.tree.map(lambda _: NamedSharding(self.mesh, PartitionSpec()), tree)
 
-    def carried(self, tree: Any) -> Any:
-        """Return the shardings of params and state."""
-        return jax.tree.map(lambda leaf: NamedSharding(self.mesh, self._cut(leaf.shape)), tree)
+    def of_carry(self, tree: Any) -> Any:
+        """Return the shardings of params and state; trees like the params, such as moments, lie as the params do."""
 
-    def keep(self, tree: Any) -> Any:
-        """Hold params and state in their shardings, inside a compiled function."""
-        return jax.lax.with_sharding_constraint(tree, self.carried(tree))
+        def like_params(node):
+            return any(self.given) and jax.tree.structure(node) == self.structure
+
+        def place(node):
+            leaves, structure = jax.tree.flatten(node)
+            given = self.given if like_params(node) else [None] * len(leaves)
+            specs = [
+                came[1] if came and came[0] == leaf.shape else self._spec(leaf.shape)
+                for leaf, came in zip(leaves, given, strict=True)
+            ]
+            return jax.tree.unflatten(structure, [NamedSharding(self.mesh, spec) for spec in specs])
+
+        return jax.tree.map(place, tree, is_leaf=like_params)
+
+    def constrain(self, tree: Any) -> Any:
+        """Keep params and state in their shardings, inside a compiled function."""
+        return jax.lax.with_sharding_constraint(tree, self.of_carry(tree))
 
     def batches(self) -> NamedSharding:
         """Return the sharding of stacked batches (iterations, rows, ...)."""
@@ -47,8 +65,8 @@ class Placement(NamedTuple):
             if not self.mesh.is_multi_process:
                 return jax.device_put(leaf, sharding)
             if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-                whole = NamedSharding(self.mesh, PartitionSpec())
-                return jax.random.wrap_key_data(spread(jax.random.key_data(leaf), whole))
+                everywhere = NamedSharding(self.mesh, PartitionSpec())
+                return jax.random.wrap_key_data(spread(jax.random.key_data(leaf), everywhere))
             if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
                 return jax.device_put(leaf, sharding)  # it is there already
             host = np.asarray(leaf)
@@ -56,12 +74,12 @@ class Placement(NamedTuple):
 
         return jax.tree.map(spread, tree, shardings)
 
-    def cut(self, batch: Any) -> Any:
-        """Cut a batch along its rows, inside a compiled function."""
+    def shard_batch(self, batch: Any) -> Any:
+        """Shard a batch along its rows, inside a compiled function."""
         rows = NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names))
         return jax.lax.with_sharding_constraint(batch, jax.tree.map(lambda _: rows, batch))
 
-    def _cut(self, shape: tuple[int, ...]) -> PartitionSpec:
+    def _spec(self, shape: tuple[int, ...]) -> PartitionSpec:
         divisible = [d for d, size in enumerate(shape) if size and size % self.mesh.size == 0]
         if not (self.sharded and divisible):
             return PartitionSpec()
@@ -69,8 +87,12 @@ class Placement(NamedTuple):
         return PartitionSpec(*[None] * longest, self.mesh.axis_names)
 
 
-def place(mesh: Any, sharded: bool, batch_size: int | None) -> Placement:
-    """Make a placement, or raise unless the mesh's devices divide the batch (None: its size is not known yet)."""
+def place(mesh: Any, sharded: bool, batch_size: int | None, params: Any) -> Placement | None:
+    """Make a placement, or raise unless the mesh's devices divide the batch (None: its size is not fixed yet)."""
+    if mesh is None:
+        if sharded:
+            raise ValueError("shard_params needs devices to shard over: pass mesh too.")
+        return None
     if not isinstance(mesh, Mesh):
         raise TypeError(
             f"mesh must be a jax.sharding.Mesh, for example jax.make_mesh, but it is {type(mesh).__name__}."
@@ -82,4 +104,19 @@ def place(mesh: Any, sharded: bool, batch_size: int | None) -> Placement:
         )
     if mesh.is_multi_process and len({device.process_index for device in mesh.devices.flat}) < jax.process_count():
         raise ValueError("a mesh of several processes must hold devices of all of them, but some have none in it.")
-    return Placement(Mesh(mesh.devices, mesh.axis_names), sharded)
+    given = tuple(_given(leaf, mesh) for leaf in jax.tree.leaves(params))
+    return Placement(Mesh(mesh.devices, mesh.axis_names), sharded, jax.tree.structure(params), given)
+
+
+def _given(leaf: Any, mesh: Mesh) -> tuple[tuple[int, ...], PartitionSpec] | None:
+    """Return shape and spec of a leaf that came sharded over the mesh; None where it may be placed anew."""
+    if not isinstance(leaf, jax.Array) or not check.is_concrete(leaf) or leaf.sharding.is_fully_replicated:
+        return None
+    sharding: Any = leaf.sharding
+    own, theirs = Mesh(mesh.devices, mesh.axis_names), getattr(sharding, "mesh", None)
+    if theirs is not None and Mesh(theirs.devices, theirs.axis_names) == own:
+        return leaf.shape, sharding.spec
+    raise ValueError(
+        f"params that come sharded must lie on the mesh that train gets, but they lie as {sharding}: pass their mesh, "
+        "or take them off their devices by jax.device_get(params)."
+    )

@@ -1,0 +1,88 @@
+"""What `train` is called with, judged before anything is computed."""
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inercia.core import check
+from inercia.training import batches
+from inercia.training.objective import Objective, accepts, signature_of
+
+
+def params_of(params: Any) -> Any:
+    """Return the params, or raise unless all leaves are arrays that can be differentiated."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, numbers.Number)):
+            kind = "function" if callable(leaf) else type(leaf).__name__
+            raise TypeError(
+                f"params must hold arrays, but params{jax.tree_util.keystr(path)} is a {kind}: partition the model, "
+                "for example params, static = equinox.partition(model, equinox.is_inexact_array), and combine them in "
+                "the loss."
+            )
+    if not jax.tree.leaves(params):
+        raise ValueError("params must hold at least one array, but they hold none.")
+    check.differentiable("params", params)
+    return params
+
+
+def abstract(tree: Any) -> Any:
+    """Return the tree as shapes and dtypes, without where it lies."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), tree)
+
+
+def model_state_of(model_state: Any) -> Any:
+    """Return the model's state with arrays for leaves."""
+    return jax.tree.map(
+        lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.asarray(np.asarray(leaf)), model_state
+    )
+
+
+def key_of(key: Any) -> Any:
+    """Return a typed key of a key, a raw key or a seed."""
+    if key is None or (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        return key
+    if isinstance(key, jax.Array | np.ndarray) and key.shape == (2,) and key.dtype == np.uint32:
+        return jax.random.wrap_key_data(jnp.asarray(key))
+    if isinstance(key, jax.Array) and key.shape == () and jnp.issubdtype(key.dtype, jnp.integer):
+        return jax.random.key(key)
+    if isinstance(key, bool) or not isinstance(key, numbers.Integral):
+        raise TypeError(f"key must be a jax.random.key or a whole number, but it is {key!r}.")
+    return jax.random.key(int(key))
+
+
+def held_out_of(validation: Any, objective: Objective, params: Any) -> Any:
+    """Return the held-out batch as the loss takes it; None where validation is a function, or not there."""
+    if validation is None or callable(validation):
+        return None
+    if objective.takes_key or objective.has_state:
+        raise TypeError(
+            "validation must be a function, params or (params, model_state) -> number, where the loss takes a key or a "
+            f"model_state, but it is a {type(validation).__name__}."
+        )
+    pair = hasattr(objective.loss, "check")
+    given = batches.cast(batches.rows_in_memory(validation, pair), jnp.result_type(*jax.tree.leaves(params)))
+    if pair:
+        objective.loss.check(abstract(params), given)
+    return jax.tree.map(jnp.asarray, given)
+
+
+def judge_watched(name: str, function: Any, *arguments: Any) -> Any:
+    """Return the form of what a function that is computed at each record gives, or raise unless it can be traced."""
+    try:
+        hash(function)
+    except TypeError:
+        raise TypeError(f"{name} must be hashable, but {type(function).__name__} is not: pass a function.") from None
+    takes = signature_of(function)
+    if takes is not None and not accepts(takes, len(arguments)):
+        form = ", ".join(("params", "model_state")[: len(arguments)])
+        raise TypeError(f"{name} must take ({form}), but it takes {takes}.")
+    try:
+        return jax.jit(function).eval_shape(*arguments)  # jit remembers what it traced, eval_shape alone does not
+    except jax.errors.JAXTypeError as error:
+        raise TypeError(
+            f"{name} is compiled into the run, but it asks for numbers on the host ({type(error).__name__}): compute "
+            "it in on_record, from record.params."
+        ) from None

@@ -1,0 +1,259 @@
+"""The compiled programs of a training: one iteration, and segments of many.
+
+    theta_{k+1}, s_{k+1} = theta_k + update(grad loss(theta_k, batch_k), s_k, theta_k)
+
+A segment runs on the device without a return to the host; params and state live in buffers that each segment hands to
+the next (donation). Whatever changes an iteration changes `iteration` alone: both kinds of segment are scans of it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from inercia.core.method import Params, State
+from inercia.training.objective import Objective, key_of_losses
+from inercia.training.placement import Placement
+
+
+class Best(NamedTuple):
+    """Where the validation metric was least so far."""
+
+    metric: jax.Array  # scalar
+    params: Params
+    model_state: Any
+
+
+class Carry(NamedTuple):
+    """What one segment hands to the next."""
+
+    params: Params
+    state: State
+    model_state: Any  # None where the loss has none
+    diverged: jax.Array  # int32 scalar: first iteration whose loss was not finite; -1 if none
+    best: Best | None  # None where nothing is kept
+
+
+class Setting(NamedTuple):
+    """What a program is compiled for: equal settings share one."""
+
+    method: optax.GradientTransformation
+    objective: Objective
+    evaluate: Callable | None  # params[, model_state] -> tree
+    validation: Callable | None  # params[, model_state] -> number; or of the held-out batch
+    placement: Placement | None
+
+
+class Segment(NamedTuple):
+    """The iterations of one call on data in memory."""
+
+    blocks: int
+    records: int  # of a block, whose row numbers are drawn together
+    length: int  # iterations of a record
+    aligned: bool  # whether each block starts with an epoch
+
+    @property
+    def iterations(self) -> int:
+        """Return how many iterations the segment makes."""
+        return self.blocks * self.records * self.length
+
+
+class Source(NamedTuple):
+    """What a program reads and does not change."""
+
+    rows: Any  # all rows in memory; None where batches come from outside
+    key: Any  # fixes the batches and the keys of the loss; None where neither needs one
+    held_out: Any  # the batch of the validation; None where it is a function of the params
+
+
+class History(NamedTuple):
+    """What was recorded; leading axis = records."""
+
+    step: jax.Array  # (records,) int32, iterations done
+    loss: jax.Array  # (records,), mean loss of the batches since the record before, each before its update
+    evaluate: Any  # tree of (records, ...): evaluate(params) at the record; None without evaluate
+    aux: Any = None  # tree of (records, ...): mean of the loss's aux since the record before; None without has_aux
+    validation: Any = None  # (records,): the validation metric at the record; None without validation
+
+
+def initial(setting: Setting, source: Source, params: Params, state: Any, model_state: Any, keeps_best: bool) -> Carry:
+    """Return the carry of the first segment, in buffers of its own because the segment consumes them."""
+    if setting.placement is not None:
+        given = (params, state, model_state)
+        params, state, model_state = setting.placement.put(given, setting.placement.of_carry(given))
+    return _copied(setting, keeps_best, source, params, state, model_state)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _copied(setting: Setting, keeps_best: bool, source: Source, params: Any, state: Any, model_state: Any) -> Carry:
+    state = setting.method.init(params) if state is None else state
+    best = None
+    if keeps_best:
+        metric: Any = jax.eval_shape(partial(_validated, setting), source, params, model_state)
+        best = Best(jnp.full((), jnp.inf, metric.dtype), params, model_state)
+    carry = Carry(params, state, model_state, jnp.int32(-1), best)
+    return _constrained(setting, jax.tree.map(jnp.copy, carry))
+
+
+def iteration(setting: Setting) -> Callable[[tuple, tuple], tuple[tuple, tuple]]:
+    """Return one iteration: (params, state, model_state), (batch, key) -> the same, (loss before the update, aux)."""
+    objective = setting.objective
+    gradient = jax.value_and_grad(objective, has_aux=True)
+    update = optax.with_extra_args_support(setting.method).update
+
+    def step(carry, given):
+        (params, state, before), (batch, key) = carry, given
+        batch = batch if setting.placement is None else setting.placement.shard_batch(batch)
+        (value, (aux, after)), grads = gradient(params, before, batch, key)
+        grads = jax.tree.map(jnp.conj, grads)  # the direction of ascent of complex params
+        updates, state = update(
+            grads, state, params, value=value, grad=grads, value_fn=lambda p: objective.value(p, before, batch, key)
+        )
+        return _constrained(setting, (optax.apply_updates(params, updates), state, after)), (value, aux)
+
+    return step
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def in_memory(
+    setting: Setting, rows: Callable | None, segment: Segment, carry: Carry, source: Source, start: jax.Array
+) -> tuple[Carry, History]:
+    """Make the iterations of a segment on batches that `rows` draws from the source, from iteration `start` on."""
+    blocks, records, length, aligned = segment
+    one = iteration(setting)
+
+    def step(carry, given):
+        selected, k = given
+        batch = source.rows if selected is None else jax.tree.map(lambda part: part[selected], source.rows)
+        return one(carry, (batch, _key(setting, source, k)))
+
+    def record(carry, given):
+        (*carry, best), (losses, aux) = _scan(step, carry[:3], carry[3], given, length)
+        best, seen = _seen(setting, source, carry, best)
+        return (*carry, best), (losses, _mean(aux), seen)
+
+    def block(carry, first):
+        # Drawn for all of the block at once: many small draws would cost more than the steps.
+        selected = None if rows is None else rows(source.key, first, records * length, aligned)
+        given = (selected, _numbers(setting, first, records * length))
+        if not _looks(setting, source):  # nothing happens between records: one loop is faster than a loop of loops
+            carry, (losses, _) = _scan(step, carry[:3], carry[3], given, records * length)
+            return carry, (losses, None, (None, None))
+        given = jax.tree.map(lambda part: part.reshape(records, length, *part.shape[1:]), given)
+        return jax.lax.scan(record, carry, given, records)
+
+    firsts = start + records * length * jnp.arange(blocks, dtype=jnp.int32)
+    held = (carry.params, carry.state, carry.model_state, carry.best)
+    (*after, best), (losses, aux, seen) = jax.lax.scan(block, held, firsts)
+    losses = losses.reshape(blocks * records, length)
+    aux, seen = jax.tree.map(lambda leaf: leaf.reshape(blocks * records, *leaf.shape[2:]), (aux, seen))
+    steps = start + length * jnp.arange(1, 1 + blocks * records, dtype=jnp.int32)
+    history = _replicated(setting, History(steps, losses.mean(axis=1), seen[0], aux, seen[1]))
+    params, state, model_state = after
+    return Carry(params, state, model_state, _diverged(carry, losses, start), best), history
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def on_batches(
+    setting: Setting, carry: Carry, source: Source, batches: Any, start: jax.Array
+) -> tuple[Carry, tuple[jax.Array, Any]]:
+    """Make one iteration for each of the stacked batches; return their losses and aux too."""
+
+    one = iteration(setting)
+
+    def step(carry, given):
+        batch, k = given
+        return one(carry, (batch, _key(setting, source, k)))
+
+    given = (batches, _numbers(setting, start, len(jax.tree.leaves(batches)[0])))
+    held = (carry.params, carry.state, carry.model_state)
+    (params, state, model_state), (losses, aux) = jax.lax.scan(step, held, given)
+    losses, aux = _replicated(setting, (losses, aux))
+    return Carry(params, state, model_state, _diverged(carry, losses, start), carry.best), (losses, aux)
+
+
+@partial(jax.jit, static_argnums=0)
+def at_record(
+    setting: Setting, carry: Carry, source: Source, done: jax.Array, losses: list, aux: list
+) -> tuple[Best | None, History]:
+    """End a record after `done` iterations whose losses and aux came in pieces; return the best so far too."""
+    best, seen = _seen(setting, source, carry[:3], carry.best)
+    mean, aux = _mean(jnp.concatenate(losses)), _mean(jax.tree.map(lambda *parts: jnp.concatenate(parts), *aux))
+    history = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], History(done, mean, seen[0], aux, seen[1]))
+    return best, _replicated(setting, history)
+
+
+@jax.jit
+def are_finite(params: Params) -> jax.Array:
+    """Whether all numbers of the params are."""
+    return jnp.all(jnp.array([jnp.isfinite(p).all() for p in jax.tree.leaves(params)]))
+
+
+@jax.jit
+def divergence(carry: Carry, done: jax.Array) -> jax.Array:
+    """Return the first iteration whose loss was not finite, or would not be where the params no longer are; else -1."""
+    return jnp.where((carry.diverged < 0) & ~are_finite(carry.params), done, carry.diverged)
+
+
+def _scan(step: Callable, carry: Any, best: Any, given: Any, length: int) -> tuple[tuple, Any]:
+    carry, out = jax.lax.scan(step, tuple(carry), given, length)
+    return (*carry, best), out
+
+
+def _looks(setting: Setting, source: Source) -> bool:
+    """Whether something is computed at each record."""
+    watched = (setting.evaluate, setting.validation, source.held_out)
+    return any(watcher is not None for watcher in watched) or setting.objective.has_aux
+
+
+def _numbers(setting: Setting, first: jax.Array, count: int) -> jax.Array | None:
+    """Return the numbers of `count` iterations, where the loss takes a key."""
+    return first + jnp.arange(count, dtype=jnp.int32) if setting.objective.takes_key else None
+
+
+def _key(setting: Setting, source: Source, k: Any) -> Any:
+    return jax.random.fold_in(key_of_losses(source.key), k) if setting.objective.takes_key else None
+
+
+def _seen(setting: Setting, source: Source, carry: Any, best: Best | None) -> tuple[Best | None, tuple[Any, Any]]:
+    """Return the best so far, and what evaluate and validation give at a record."""
+    params, _, model_state = carry
+    arguments = (params, model_state) if setting.objective.has_state else (params,)
+    seen = None if setting.evaluate is None else setting.evaluate(*arguments)
+    metric = _validated(setting, source, params, model_state)
+    if best is not None:
+        now, least = Best(metric, params, model_state), best.metric
+        best = jax.tree.map(lambda a, b: jnp.where(metric < least, a, b), now, best)
+    return best, (seen, metric)
+
+
+def _validated(setting: Setting, source: Source, params: Params, model_state: Any) -> Any:
+    """Return the validation metric; None without one."""
+    if source.held_out is not None:
+        return setting.objective.value(params, None, source.held_out, None)
+    if setting.validation is None:
+        return None
+    arguments = (params, model_state) if setting.objective.has_state else (params,)
+    return jnp.asarray(setting.validation(*arguments))
+
+
+def _mean(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), tree)
+
+
+def _diverged(carry: Carry, losses: jax.Array, start: jax.Array) -> jax.Array:
+    bad = ~jnp.isfinite(losses.ravel())
+    here = jnp.where(bad.any(), start + jnp.argmax(bad).astype(jnp.int32), -1)
+    return jnp.where(carry.diverged < 0, here, carry.diverged)
+
+
+def _constrained(setting: Setting, carry: Any) -> Any:
+    return carry if setting.placement is None else setting.placement.constrain(carry)
+
+
+def _replicated(setting: Setting, tree: Any) -> Any:
+    placement = setting.placement
+    return tree if placement is None else jax.lax.with_sharding_constraint(tree, placement.replicated(tree))

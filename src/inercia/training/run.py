@@ -1,0 +1,101 @@
+"""A training under way: the host's turn between two segments.
+
+It records, shows the progress, lets `records` tell and decide, saves where it is due, and stops where a signal, the
+watch or a divergence asks for it.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from inercia.core import check
+from inercia.training.checkpoint import Checkpoints
+from inercia.training.programs import Carry, History, Setting, are_finite
+from inercia.training.records import Watch
+from inercia.training.signals import stop_for
+from inercia.training.supply import Plan, Supply
+
+
+class Run:
+    """A training under way: what it carries, and what it has recorded."""
+
+    def __init__(self, setting: Setting, plan: Plan, supply: Supply, watch: Watch, start: Carry) -> None:
+        self.setting, self.plan, self.supply, self.watch = setting, plan, supply, watch
+        self.carry, self.done, self.records = start, 0, []
+        self.checkpoints: Checkpoints | None = None
+        self.signals: list[int] = []
+        self.several = setting.placement is not None and setting.placement.mesh.is_multi_process
+
+    def resume(self, form: History) -> None:
+        """Go on after the newest checkpoint, if there is one."""
+        assert self.checkpoints is not None
+        found = self.checkpoints.restore(self.carry, form)
+        if found is None:
+            return
+        self.done, self.carry, history, passed = found
+        if self.plan.total is not None and self.done > self.plan.total:
+            raise ValueError(
+                f"the checkpoint stands at iteration {self.done}, beyond the {self.plan.total} that are asked for."
+            )
+        self.records = [history]
+        self.watch.note(history)
+        self.supply.expect(self.done, passed)
+
+    def go(self, bar: Any) -> None:
+        """Make the iterations, until they are done or something stops them."""
+        if self.watch.is_over():
+            return
+        broken = False
+        for done, carry, recorded in self.supply.segments(self.carry, self.done):
+            self.done, self.carry = done, carry
+            self.records.append(recorded)
+            if not check.is_concrete(carry, recorded):
+                self._mapped()
+                continue
+            if not bar.disable:
+                bar.set_postfix(loss=f"{float(recorded.loss[-1]):.4g}", refresh=False)
+                bar.update(done - bar.n)
+            broken = self._is_broken()
+            stops = self.watch.at_each and self.watch.stops(done, carry, recorded, self.several)
+            signal = self.checkpoints.agreed(self.signals[0] if self.signals else 0) if self.checkpoints else 0
+            if not broken and (self.plan.saves(done) or signal or self.watch.error):
+                self._save()
+            if self.watch.error is not None:
+                raise _noted(self.watch.error, done, self.checkpoints)
+            if signal:
+                stop_for(signal)
+            if stops or broken:
+                break
+        if not broken:
+            self._save()
+
+    def history(self) -> History:
+        """Return all records."""
+        return (
+            jax.tree.map(lambda *parts: jnp.concatenate(parts), *self.records) if self.records[1:] else self.records[0]
+        )
+
+    def _save(self) -> None:
+        if self.checkpoints is not None and self.plan.records_end(self.done):
+            self.checkpoints.save(self.done, self.carry, self.history(), self.supply.passed())
+
+    def _is_broken(self) -> bool:
+        """Whether the run has ended in params that are not finite, which are never saved."""
+        watched = self.checkpoints is not None or self.watch.on_divergence != "report"
+        return watched and not bool(are_finite(self.carry.params))
+
+    def _mapped(self) -> None:
+        if self.checkpoints is not None:
+            raise ValueError("checkpoint needs a training of its own: inside jit or vmap nothing can be saved.")
+        if self.watch.at_each:
+            raise ValueError(
+                "on_record, patience and on_divergence need a training of its own: inside jit or vmap the host sees no "
+                "record."
+            )
+
+
+def _noted(error: Exception, done: int, checkpoints: Checkpoints | None) -> Exception:
+    saved = "nothing was saved, as there is no checkpoint folder" if checkpoints is None else "the run is saved there"
+    error.add_note(f"inercia: on_record raised this after iteration {done}; {saved}.")
+    return error
