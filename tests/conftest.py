@@ -1,6 +1,13 @@
 """Checks every annotation of the package while the tests run; Hypothesis draws the same examples every time."""
 
+import os
 import warnings
+from pathlib import Path
+
+# What one test has compiled serves the others, those of other workers and of child processes, and the next run.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "programs"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import hypothesis
 import jax

@@ -9,7 +9,7 @@ the start without a layer, the steps enough, and the slope settled at a positive
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -128,8 +128,8 @@ def order(
 
     def solve(dt: float, times: np.ndarray, begin: Any, rtol: float, atol: float) -> Path:
         given: Any = flow if flows is None else flows(float(dt))
-        bare = isinstance(given, optax.GradientTransformation) or not isinstance(given, tuple)
-        own, theta, s = (given, params, begin) if bare else given
+        triple = isinstance(given, tuple) and not isinstance(given, optax.GradientTransformation)
+        own, theta, s = cast(tuple, given) if triple else (given, params, begin)
         own = family(float(dt)) if own is None else own
         if state is None and own is flow and isinstance(own, optax.GradientTransformation):
             s = None  # another method starts from a state of its own
