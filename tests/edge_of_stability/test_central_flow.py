@@ -23,6 +23,10 @@ def valley(x):
     return (1 + x[0] ** 2) * x[1] ** 2 / 2 + 0.002 * (x[0] - 3) ** 2
 
 
+def two_valleys(x):
+    return valley(x[:2]) + valley(x[2:])
+
+
 @pytest.mark.parametrize(
     ("method", "bound", "step"),
     [
@@ -151,7 +155,7 @@ def test_what_it_warns_of():
     with pytest.warns(ia.InerciaWarning, match=r"not smooth \(max\)"):
         ia.central(ia.sgd(0.01), lambda p: ia.risk(bent)(p, (X, Y)), bent.init(jax.random.key(0)), 2, k=1)
     with pytest.warns(ia.InerciaWarning, match="more than 1 eigenvalues are critical"):
-        ia.central(ia.sgd(0.4), loss, START, 300, k=1, every=100)
+        ia.central(ia.sgd(0.5), two_valleys, jnp.array([1.7, 0.0, 1.6, 0.0]), 200, k=1)
 
 
 def test_a_second_call_compiles_nothing(caplog):

@@ -116,7 +116,7 @@ def _eigenpairs(flow: Flow, theta: Any, state: State, iterations: Any) -> Tracke
     product = operator(flow, theta, state.at)
     if flow.rows:
         return track(product, state.rows, TOL, iterations, partial(_nearby, flow), state.active)
-    values, rows = dense_rows(product, state.at.w.size, flow.k)
+    values, rows = dense_rows(product, state.at.w.size, len(state.predicted))
     return Tracked(values, rows, jnp.zeros_like(values), jnp.asarray(0))
 
 

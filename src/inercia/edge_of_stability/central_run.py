@@ -132,7 +132,7 @@ def run_central(
 def _start(flow: Flow, theta: Any, most: int) -> Stand:
     at = first_moment(flow, theta)
     flow = sized(flow, min(most, FIRST), at.w.size)
-    seen = flow.rows or flow.k
+    seen = flow.rows or min(flow.k + 1, at.w.size)  # one more shows whether k are too few
     rows = random_rows(jnp.zeros((flow.rows, at.w.size)), 0)
     zero = jnp.asarray(0)
     X = jnp.zeros((flow.k, flow.k))
@@ -200,7 +200,7 @@ def _grown(stand: Stand, most: int) -> Stand:
     """Return the run with arrays for twice as many eigenvalues, the new rows random."""
     flow, state = stand.flow, stand.state
     flow = sized(flow, min(2 * flow.k, most), state.at.w.size)
-    seen, more = flow.rows or flow.k, flow.k - stand.flow.k
+    seen, more = flow.rows or min(flow.k + 1, state.at.w.size), flow.k - stand.flow.k
     rows = jnp.zeros((flow.rows, state.at.w.size))
     rows = random_rows(rows.at[: len(state.rows)].set(state.rows) if flow.rows else rows, stand.position)
     predicted = jnp.pad(state.predicted, (0, seen - len(state.predicted)), constant_values=-jnp.inf)
