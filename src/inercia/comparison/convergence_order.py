@@ -252,8 +252,8 @@ def _rest(dts: np.ndarray, gaps: np.ndarray) -> float:
         return float(gaps[-1])
     fits = []
     for p in (0.5, 1.0, 2.0, 3.0, 4.0):
-        basis = np.stack([np.ones_like(dts), dts**p], axis=1) / gaps[:, None]
-        both = np.linalg.lstsq(basis, np.ones_like(gaps), rcond=None)[0]
+        basis = np.stack([dts**0, dts**p], axis=1) / gaps[:, None]
+        both = np.linalg.lstsq(basis, dts**0, rcond=None)[0]
         fits.append((np.abs(basis @ both - 1).max(), both[0]))
     error, rest = min(fits)
     return float(rest) if error < _FITS else 0.0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from inercia.core.method import Params
@@ -93,7 +94,7 @@ def digest(tree: Any) -> str:
     """Describe arrays by their content."""
     made = hashlib.sha256(str(jax.tree.structure(tree)).encode())
     for leaf in jax.tree.leaves(tree):
-        is_key = jax.dtypes.issubdtype(getattr(leaf, "dtype", np.dtype(float)), jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(getattr(leaf, "dtype", np.dtype(float)), jax.dtypes.prng_key)
         numbers = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
         made.update(f"{numbers.shape}{numbers.dtype}".encode() + np.ascontiguousarray(numbers).tobytes())
     return made.hexdigest()[:12]

@@ -14,6 +14,7 @@ Source: Li, Tai & E 2019 (stochastic modified equations).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -75,14 +76,7 @@ def diffuse(
     diffrax, lineax = _diffrax()
     a, c, dt = _constants(method, order)
     paths, substeps = check.integer("paths", paths), check.integer("substeps", substeps)
-    times = check.increasing("times", times)
-    h = dt / substeps
-    if times[0] != 0 or np.abs(times / h - np.round(times / h)).max() > 1e-6:
-        raise ValueError(f"times must start at 0 and be multiples of dt / substeps = {h:g}, but they are {times}.")
-    counts = {np.shape(leaf)[0] for leaf in jax.tree.leaves(batches)}
-    if len(counts) != 1 or counts == {0}:
-        raise ValueError(f"batches must share one leading axis of at least 1, but theirs are {sorted(counts)}.")
-    (n_batches,) = counts
+    times, n_batches = _checked(times, dt / substeps, batches)
     key = jax.random.key(key) if isinstance(key, int) else key
     with jax.enable_x64(True):
         theta = tree.float64(params)
@@ -94,43 +88,62 @@ def diffuse(
         def batch_losses(z):
             return jax.vmap(lambda batch: loss(rebuild(z), batch))(batches)
 
-        def gradient(z):
-            return jax.grad(lambda z: batch_losses(z).mean())(z)
-
-        def noise(z):
-            def apply(dB):
-                weights = (dB - dB.mean()) / jnp.sqrt(n_batches)
-                return jnp.sqrt(dt) * jax.grad(lambda z: weights @ batch_losses(z))(z)
-
-            return apply
-
-        def drift(t, y, _):
-            z, m = y
-            g = gradient(z)
-            if c is not None:
-                return -a * m, c * (g - m)
-            if order == 2:
-                g = g + a * dt / 2 * jax.jvp(gradient, (z,), (g,))[1]
-            return -a * g, m
+        equation = _Equation(batch_losses, n_batches, a, c, dt, order)
 
         def diffusion(t, y, _):
-            z, m = y
-            apply = noise(z)
-            into = (lambda dB: (0 * z, c * apply(dB))) if c is not None else (lambda dB: (-a * apply(dB), m))
-            return lineax.FunctionLinearOperator(into, jax.ShapeDtypeStruct((n_batches,), jnp.float64))
+            operator = partial(equation.noise, *y)
+            return lineax.FunctionLinearOperator(operator, jax.ShapeDtypeStruct((n_batches,), jnp.float64))
 
         def sample(key):
             path = diffrax.UnsafeBrownianPath((n_batches,), key)
-            terms = diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, path))
+            drift = diffrax.ODETerm(lambda t, y, _: equation.drift(*y))
             start = (flat, jnp.zeros_like(flat) if c is not None else jnp.zeros(0))
             solution = diffrax.diffeqsolve(
-                terms, diffrax.Euler(), 0.0, times[-1], h, start, saveat=diffrax.SaveAt(ts=times),
-                adjoint=diffrax.ForwardMode(), max_steps=None,
+                diffrax.MultiTerm(drift, diffrax.ControlTerm(diffusion, path)), diffrax.Euler(), 0.0, times[-1],
+                dt / substeps, start, saveat=diffrax.SaveAt(ts=times), adjoint=diffrax.ForwardMode(), max_steps=None,
             )  # fmt: skip
             return jax.vmap(rebuild)(solution.ys[0])
 
         sampled = jax.jit(jax.vmap(sample))(jax.random.split(key, paths))
         return Diffusion(times, tree.to_numpy(sampled))
+
+
+class _Equation(NamedTuple):
+    """Drift and noise on (z, m), z the params as a vector; m is empty without momentum."""
+
+    batch_losses: Callable  # z -> (N_b,)
+    n_batches: int
+    a: Any
+    c: Any  # 1-b; None without momentum
+    dt: Any
+    order: int
+
+    def gradient(self, z: jax.Array) -> jax.Array:
+        return jax.grad(lambda z: self.batch_losses(z).mean())(z)
+
+    def drift(self, z: jax.Array, m: jax.Array) -> tuple[jax.Array, jax.Array]:
+        g = self.gradient(z)
+        if self.c is not None:
+            return -self.a * m, self.c * (g - m)
+        if self.order == 2:
+            g = g + self.a * self.dt / 2 * jax.jvp(self.gradient, (z,), (g,))[1]
+        return -self.a * g, m
+
+    def noise(self, z: jax.Array, m: jax.Array, dB: jax.Array) -> tuple[jax.Array, jax.Array]:
+        weights = (dB - dB.mean()) / jnp.sqrt(self.n_batches)
+        pushed = jnp.sqrt(self.dt) * jax.grad(lambda z: weights @ self.batch_losses(z))(z)
+        return (-self.a * pushed, m) if self.c is None else (0 * z, self.c * pushed)
+
+
+def _checked(times: Any, h: float, batches: Any) -> tuple[np.ndarray, int]:
+    """Return the times, on the grid of h from 0, and the number of batches."""
+    times = check.increasing("times", times)
+    if times[0] != 0 or np.abs(times / h - np.round(times / h)).max() > 1e-6:
+        raise ValueError(f"times must start at 0 and be multiples of dt / substeps = {h:g}, but they are {times}.")
+    counts = {np.shape(leaf)[0] for leaf in jax.tree.leaves(batches)}
+    if len(counts) != 1 or counts == {0}:
+        raise ValueError(f"batches must share one leading axis of at least 1, but theirs are {sorted(counts)}.")
+    return times, counts.pop()
 
 
 def _constants(method: Method, order: int) -> tuple[float, float | None, float]:
