@@ -19,6 +19,7 @@ import numpy as np
 from inercia.core import check, snapshot, tree
 from inercia.core.method import Params
 from inercia.core.path import Path
+from inercia.core.precision import in_float64
 from inercia.core.progress import bar
 from inercia.edge_of_stability.central_flow import central
 from inercia.edge_of_stability.eigenpairs import CurvatureError
@@ -127,6 +128,7 @@ def _iterates(method: Any, loss: Any, params: Params, steps: int, progress: bool
     length = -(-steps // calls)
     with jax.enable_x64(True):
         theta = tree.float64(params)
+        loss = in_float64(loss, theta)
         check.loss_of(loss, theta)
         load, save = snapshot.of_run(file, method, loss, theta, iterates=steps) or (lambda: None, lambda arrays: None)
     watch = {"sharpness": sharpness(method, loss)}

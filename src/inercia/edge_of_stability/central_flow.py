@@ -42,6 +42,7 @@ from inercia.core import check, snapshot, tree
 from inercia.core.linear_form import linear_form
 from inercia.core.method import Params
 from inercia.core.path import Path
+from inercia.core.precision import in_float64
 from inercia.edge_of_stability.central_loop import TOL, Clock, Status
 from inercia.edge_of_stability.central_run import Run, run_central
 from inercia.edge_of_stability.central_step import Flow
@@ -126,6 +127,7 @@ def central(
     check.real("params", params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
+        loss = in_float64(loss, theta)
         check.loss_of(loss, theta)
         size = ravel_pytree(theta)[0].size
         if k is not None:

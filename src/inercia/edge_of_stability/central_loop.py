@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from inercia.core.convolutions import fast_convolutions
 from inercia.edge_of_stability.central_step import (
     CRITICAL,
     STIFF,
@@ -198,6 +199,7 @@ def _cross(
 
 
 @partial(jax.jit, static_argnums=(0, 1))
+@fast_convolutions
 def advance(
     flow: Flow, slots: int, theta: Any, state: State, until: Any, clock: Clock, iterations: Any, may_grow: Any
 ) -> tuple[State, Records]:

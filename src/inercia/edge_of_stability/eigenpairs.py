@@ -19,8 +19,10 @@ from jax.experimental.sparse.linalg import lobpcg_standard
 from jax.flatten_util import ravel_pytree
 
 from inercia.core import check, tree
+from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Params
 from inercia.core.path import Path
+from inercia.core.precision import in_float64
 from inercia.edge_of_stability.eigenvector_tracking import GUARD, random_rows, track
 from inercia.edge_of_stability.hessian import hessian_on_rows
 
@@ -90,6 +92,7 @@ def curvature(
     check.positive("tol", tol)
     with jax.enable_x64(True):
         theta = tree.float64(params)
+        loss = in_float64(loss, theta)
         check.loss_of(loss, theta)
         z, rebuild = ravel_pytree(theta)
         check_k(k, z.size)
@@ -136,6 +139,7 @@ def dense_rows(product: Callable, size: int, k: int) -> tuple[jax.Array, jax.Arr
 
 
 @partial(jax.jit, static_argnums=(0, 3))
+@fast_convolutions
 def dense_eigenpairs(loss, theta, root, k):
     """Return the k largest eigenvalues, their vectors as columns, and 0 iterations, from the matrix itself."""
     values, rows = dense_rows(hessian_on_rows(loss, theta, root), root.size, k)
@@ -143,6 +147,7 @@ def dense_eigenpairs(loss, theta, root, k):
 
 
 @partial(jax.jit, static_argnums=(0, 4, 5))
+@fast_convolutions
 def lobpcg(loss, theta, root, begin, iterations, tol):
     """Return the largest eigenvalues, their vectors as columns, and iterations, from the columns `begin` on."""
     rows = hessian_on_rows(loss, theta, root)

@@ -15,7 +15,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from inercia.core import check, tree
+from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Params
+from inercia.core.precision import in_float64
 from inercia.edge_of_stability.hessian import hessian_on_rows
 
 
@@ -28,7 +30,9 @@ def trace(loss: Any, params: Params, samples: int = 64, seed: int = 0) -> tuple[
     """
     samples = check.integer("samples", samples, 2)
     with jax.enable_x64(True):
-        each = np.asarray(_random_quadratic_forms(loss, tree.float64(params), jax.random.key(seed), samples))
+        theta = tree.float64(params)
+        loss = in_float64(loss, theta)
+        each = np.asarray(_random_quadratic_forms(loss, theta, jax.random.key(seed), samples))
     return float(each.mean()), float(each.std(ddof=1) / np.sqrt(samples))
 
 
@@ -56,6 +60,7 @@ def density(
     order, samples = check.integer("order", order), check.integer("samples", samples)
     with jax.enable_x64(True):
         theta = tree.float64(params)
+        loss = in_float64(loss, theta)
         size = ravel_pytree(theta)[0].size
         if order > size:
             raise ValueError(f"order must be at most the number of parameters {size}, but it is {order}.")
@@ -65,6 +70,7 @@ def density(
 
 
 @partial(jax.jit, static_argnums=(0, 3))
+@fast_convolutions
 def _random_quadratic_forms(loss, theta, key, samples):
     z = ravel_pytree(theta)[0]
     operator = hessian_on_rows(loss, theta)
@@ -77,6 +83,7 @@ def _random_quadratic_forms(loss, theta, key, samples):
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
+@fast_convolutions
 def _lanczos_quadratures(loss, theta, key, order, samples):
     size = ravel_pytree(theta)[0].size
     operator = hessian_on_rows(loss, theta)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Params, State
 from inercia.training.objective import Objective, key_of_losses
 from inercia.training.placement import Placement
@@ -118,6 +119,7 @@ def iteration(setting: Setting) -> Callable[[tuple, tuple], tuple[tuple, tuple]]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+@fast_convolutions
 def in_memory(
     setting: Setting, rows: Callable | None, segment: Segment, carry: Carry, source: Source, start: jax.Array
 ) -> tuple[Carry, History]:
@@ -157,6 +159,7 @@ def in_memory(
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
+@fast_convolutions
 def on_batches(
     setting: Setting, carry: Carry, source: Source, batches: Any, start: jax.Array
 ) -> tuple[Carry, tuple[jax.Array, Any]]:
@@ -176,6 +179,7 @@ def on_batches(
 
 
 @partial(jax.jit, static_argnums=0)
+@fast_convolutions
 def at_record(
     setting: Setting, carry: Carry, source: Source, done: jax.Array, losses: list, aux: list
 ) -> tuple[Best | None, History]:
