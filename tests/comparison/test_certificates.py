@@ -28,8 +28,6 @@ VIOLATIONS = {
     "not smooth": [
         lambda: measure(lambda dt: ia.sign_sgd(0.1, dt=dt)),
         lambda: measure(lambda dt: ia.lion(0.1, dt=dt)),
-        lambda: measure(lambda dt: optax.chain(optax.clip(0.5), optax.sgd(0.1 * dt)), flow=ia.sgd(0.1)),
-        lambda: measure(lambda dt: optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(dt)), flow=ia.sgd(1.0)),
         lambda: measure(lambda dt: optax.rprop(0.1 * dt), flow=ia.sgd(0.1)),
     ],
     "unstable": [
@@ -69,10 +67,19 @@ VIOLATIONS = {
         lambda: measure(lambda dt: ia.sgd(1.9, dt=dt), BOWL, np.ones(1), 8.0, COARSE),
     ],
     "too few": [lambda: measure(lambda dt: ia.sgd(0.1, dt=dt), dts=[1 / 4, 1 / 8, 1 / 16])],
-    "unclear": [
+    "crossings": [
+        lambda: measure(lambda dt: optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(dt)), flow=ia.sgd(1.0)),
+    ],
+    "another flow": [
+        lambda: measure(lambda dt: optax.chain(optax.clip(0.5), optax.sgd(0.1 * dt)), flow=ia.sgd(0.1)),
         lambda: measure(lambda dt: ia.momentum(0.3, 0.9, dt=dt), flow=ia.momentum(0.3, 0.89)),
         lambda: measure(lambda dt: ia.momentum(0.3, 0.9, dt=dt), flow=ia.momentum(0.31, 0.9)),
         lambda: measure(lambda dt: ia.adam(0.02, dt=dt), flow=ia.adam(0.02, b1=0.85)),
+        lambda: measure(lambda dt: ia.sgd(0.1, dt=dt), flow=ia.sgd(0.105)),  # 5 % off
+        lambda: measure(lambda dt: ia.adam(0.02, dt=dt), flow=ia.adam(0.021)),
+        lambda: measure(lambda dt: ia.sgd(0.1), flow=ia.sgd(0.1)),  # a family that does not refine
+    ],
+    "unclear": [
         lambda: measure(lambda dt: ia.sgd(0.3, 0.8, dt=dt), flow=ia.sgd(1.4)),
         lambda: measure(lambda dt: ia.sgd(0.1 * (1 + dt**0.25), dt=dt), flow=ia.sgd(0.1)),
     ],

@@ -55,7 +55,7 @@ def draw(kind, rng):
     if kind == "warmup cosine":
         return optax.warmup_cosine_decay_schedule(0.0, 0.05, a, c, 0.001), [a, c]
     if kind == "onecycle":
-        return optax.linear_onecycle_schedule(c, 0.05), [0.3 * c, 0.85 * c, c]
+        return optax.linear_onecycle_schedule(c, 0.05), [int(0.3 * c), int(0.85 * c), c]
     cycle = {"init_value": 0.0, "peak_value": 0.05, "warmup_steps": 3, "decay_steps": a + 5, "end_value": 0.01}
     length = a + 5
     return optax.sgdr_schedule([cycle] * 3), [x for k in range(3) for x in (k * length + 3, (k + 1) * length)]

@@ -6,6 +6,7 @@ yet (tracers under `jit`, `vmap` or `grad`) and schedules pass: a rule about num
 
 import difflib
 import math
+import numbers
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -88,11 +89,15 @@ def one_of(name: str, value: Any, options: Iterable[str]) -> str:
 def differentiable(name: str, tree: Any) -> None:
     """Raise unless every leaf of `tree` is an array of floating or complex numbers."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        dtype = getattr(leaf, "dtype", None)
-        if dtype is None:
-            dtype = np.asarray(leaf).dtype
+        where = name + jax.tree_util.keystr(path)
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, numbers.Number)):
+            kind = "function" if callable(leaf) else type(leaf).__name__
+            raise TypeError(
+                f"{name} must hold arrays, but {where} is a {kind}: partition the model, for example params, static = "
+                "equinox.partition(model, equinox.is_inexact_array), and combine them in the loss."
+            )
+        dtype = getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
         if not jnp.issubdtype(dtype, jnp.inexact):
-            where = name + jax.tree_util.keystr(path)
             raise TypeError(
                 f"{name} must hold floating or complex numbers, but {where} is {dtype}: cast it first, "
                 "for example with jax.tree.map(lambda p: p * 1.0, params)."
@@ -153,8 +158,8 @@ def scalar(name: str, value: jax.ShapeDtypeStruct) -> None:
         )
 
 
-def loss_of(loss: Any, *arguments: Any) -> None:
-    """Raise unless `loss(*arguments)` is one real number; the loss is traced, not computed."""
+def compilable(loss: Any) -> None:
+    """Raise unless `loss` is a function that a compiled program can be kept by."""
     if not callable(loss):
         raise TypeError(f"loss must be a function of the params, but it is {type(loss).__name__}.")
     try:
@@ -164,6 +169,11 @@ def loss_of(loss: Any, *arguments: Any) -> None:
             f"loss must be hashable, so that its compilation can be kept, but {type(loss).__name__} is not: pass "
             "a function that calls it."
         ) from None
+
+
+def loss_of(loss: Any, *arguments: Any) -> None:
+    """Raise unless `loss(*arguments)` is one real number; the loss is traced, not computed."""
+    compilable(loss)
     scalar("loss", jax.jit(loss).eval_shape(*arguments))  # jit remembers what it traced, eval_shape alone does not
 
 

@@ -14,14 +14,6 @@ from inercia.training.objective import Objective, accepts, signature_of
 
 def params_of(params: Any) -> Any:
     """Return the params, or raise unless all leaves are arrays that can be differentiated."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not (hasattr(leaf, "dtype") or isinstance(leaf, numbers.Number)):
-            kind = "function" if callable(leaf) else type(leaf).__name__
-            raise TypeError(
-                f"params must hold arrays, but params{jax.tree_util.keystr(path)} is a {kind}: partition the model, "
-                "for example params, static = equinox.partition(model, equinox.is_inexact_array), and combine them in "
-                "the loss."
-            )
     if not jax.tree.leaves(params):
         raise ValueError("params must hold at least one array, but they hold none.")
     check.differentiable("params", params)

@@ -70,15 +70,7 @@ class Objective:
 
 def objective_of(loss: Any, has_aux: bool, has_state: bool) -> Objective:
     """Read off what a loss takes, or raise unless it fits one of the forms above."""
-    if not callable(loss):
-        raise TypeError(f"loss must be a function of the params, but it is {type(loss).__name__}.")
-    try:
-        hash(loss)
-    except TypeError:
-        raise TypeError(
-            f"loss must be hashable, so that its compilation can be kept, but {type(loss).__name__} is not: pass "
-            "a function that calls it."
-        ) from None
+    check.compilable(loss)
     names = ("params", "model_state", "batch") if has_state else ("params", "batch")
     signature = signature_of(loss)
     if signature is None:
