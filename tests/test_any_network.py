@@ -1,4 +1,4 @@
-"""Networks of flax (nnx, linen), Equinox and plain functions go through everything, with three lines of glue at most."""
+"""Networks of flax (nnx, linen), Equinox and plain functions go through everything, with at most three lines more."""
 
 import equinox as eqx
 import jax

@@ -25,6 +25,7 @@ def test_help(capsys, command):
     assert "usage: inercia" in out
 
 
+@pytest.mark.slow
 def test_edge(capsys, tmp_path):
     small = ("edge", "--rows", 60, "--hidden", 8, "--steps", 60, "--k", 2, "--out", tmp_path)
     code, out, _ = run(capsys, *small)
@@ -54,6 +55,7 @@ def test_train_on_the_digits(capsys, tmp_path):
         assert weights["layer[0].w"].shape == (64, 32)
 
 
+@pytest.mark.slow
 def test_train_goes_on_from_its_checkpoint(capsys, tmp_path):
     command = ("train", "--hidden", 16, "--checkpoint", tmp_path, "--epochs")
     assert run(capsys, *command, 2)[0] == 0

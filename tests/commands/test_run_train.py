@@ -125,6 +125,7 @@ def test_edge_takes_signs_as_two_classes(capsys, tmp_path):
         np.testing.assert_array_equal(a["loss"], b["loss"])
 
 
+@pytest.mark.slow
 def test_validation_metrics_and_curve(capsys, tmp_path):
     code, out, _ = run(
         capsys, "train", "--hidden", 16, "--epochs", 3, "--validation", 0.1, "--schedule", "warmup-cosine",

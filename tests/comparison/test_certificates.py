@@ -87,6 +87,7 @@ VIOLATIONS = {
 CASES = [(kind, i) for kind, calls in VIOLATIONS.items() for i in range(len(calls))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "i"), CASES)
 def test_every_violation_is_caught(kind, i):
     result = VIOLATIONS[kind][i]()
@@ -124,6 +125,7 @@ def clean(seed):
     return make, loss, rng.normal(size=n) * 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_false_alarms_are_rarer_than_two_in_a_hundred(part):
     alarms = []

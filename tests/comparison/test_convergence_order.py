@@ -43,6 +43,7 @@ def test_order_one(family, loss):
     assert (np.diff(result.gaps) < 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["momentum, semi-implicit", "momentum, explicit", "adam"])
 def test_order_one_on_the_digits_network(family):
     loss, params = digits_loss(hidden=(128,))
@@ -51,6 +52,7 @@ def test_order_one_on_the_digits_network(family):
     assert abs(result.slope - 1) <= 0.1, result
 
 
+@pytest.mark.slow
 def test_optax_adam_on_the_digits_network_follows_its_interpolated_flow():
     loss, params = digits_loss(hidden=(128,))
     path = ia.iterate(optax.adam(1e-3), loss, params, 24)
@@ -60,6 +62,7 @@ def test_optax_adam_on_the_digits_network_follows_its_interpolated_flow():
     assert gap.relative[-1] < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_rmsprop_from_a_cold_start_is_of_order_one_half(loss):
     result = ia.order(lambda dt: ia.rmsprop(0.02, eps=1e-16, dt=dt), *LOSSES[loss], 8.0, DTS)

@@ -28,6 +28,7 @@ with jax.enable_x64(True):
     DOUBLE = loss_on(IMAGES.astype(float))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "run",
     [
@@ -65,6 +66,7 @@ def everything(images):
     return loss
 
 
+@pytest.mark.slow
 def test_every_kind_of_operation():
     with jax.enable_x64(True):
         w = jnp.asarray(np.random.default_rng(1).normal(size=(2, 1, 3, 3)))

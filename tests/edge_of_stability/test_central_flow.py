@@ -27,6 +27,7 @@ def two_valleys(x):
     return valley(x[:2]) + valley(x[2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "bound", "step"),
     [
@@ -47,6 +48,7 @@ def test_where_it_rests_on_the_bound(method, bound, step):
     assert flow.observed["mean_loss"][-1] == pytest.approx(expected, rel=2e-3)
 
 
+@pytest.mark.slow
 def test_far_from_the_edge_it_is_the_plain_flow():
     method = ia.sgd(0.02)
     flow, stable = (ia.central(method, loss, START, 100, every=100, k=2, stable=s, substeps=32) for s in (False, True))
@@ -55,6 +57,7 @@ def test_far_from_the_edge_it_is_the_plain_flow():
     assert np.linalg.norm(flow.flat()[-1] - plain[1]) < 1e-3 * np.linalg.norm(plain[1] - plain[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "near"), [("semi-implicit", 4e-4), ("explicit", 4e-3)])
 def test_first_moment_before_the_edge(scheme, near):
     """The start of m makes up for the way that is lost while it fills, 4 a g(theta_0)."""
@@ -74,6 +77,7 @@ RUNS = {  # method, updates, largest error of the predicted mean loss; None wher
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_the_averaged_iterates_follow_it(name):
     method, steps, close = RUNS[name]

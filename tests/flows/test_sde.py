@@ -16,6 +16,7 @@ def bowl(x, c):
     return (x - c) ** 2 / 2
 
 
+@pytest.mark.slow
 def test_ornstein_uhlenbeck_to_three_standard_errors():
     a, n = 0.2, 20_000
     mean, variance = float(CENTRES.mean()), float(CENTRES.var())
@@ -43,6 +44,7 @@ def test_discrete_oracle_ar1():
     assert abs(x.var() - a * s2 / (2 - a)) < 4 * x.var() * np.sqrt(2 / n)
 
 
+@pytest.mark.slow
 def test_momentum_diffusion_has_the_stationary_variance():
     """m' = c (g - m), theta' = -a m, noise c Sigma^(1/2): Var(theta) = a s^2 / 2, Var(m) = c s^2 / 2."""
     a, b, n = 0.1, 0.8, 4000
@@ -68,6 +70,7 @@ def exact_moments(a, steps, x0):
     return m1, m2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, 2])
 def test_weak_order(order):
     """Of the mean at order 1 (where the second moment's error happens to cancel), of the second moment at order 2."""
@@ -91,6 +94,7 @@ def test_weak_order(order):
     assert abs(slope - order) <= 0.2, errors
 
 
+@pytest.mark.slow
 def test_partition_noise_has_the_exact_covariance():
     """Over one short step the increments have mean -a g and covariance a^2 Sigma, on a network's params too."""
     network = ia.mlp([2, 2])

@@ -179,6 +179,7 @@ def begin(name, method, dt):
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("adamax", "clip by norm")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["amsgrad", "clip", *SLOW])
 def test_the_flow_across_kinks_is_followed_at_order_one(name):
     family, times, fine = FAMILIES[name][0], np.linspace(0, 16, 9), 1 / 1024

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_optax_alias_tests_pass_on_our_factories():
     found = importlib.util.find_spec("optax._src.alias_test")
     assert found is not None

@@ -113,6 +113,7 @@ def pairs(draw):
     return ia.adam(rate, **options), optax.adam(rate, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @settings(max_examples=10)
 @given(data=st.data())
@@ -207,6 +208,7 @@ def test_momentum_with_injected_rate():
     np.testing.assert_allclose(updates, [-1.0], rtol=1e-6)
 
 
+@pytest.mark.slow
 @both
 def test_in_flax_nnx(ours, theirs):
     def fit(transformation):
@@ -225,6 +227,7 @@ def test_in_flax_nnx(ours, theirs):
     np.testing.assert_allclose(fit(ours), fit(theirs), rtol=1e-5)
 
 
+@pytest.mark.slow
 @both
 def test_in_an_equinox_loop(ours, theirs):
     def fit(transformation):
@@ -276,6 +279,7 @@ def test_contract(ours, theirs):
     assert ours.dt == 1.0
 
 
+@pytest.mark.slow
 def test_a_centered_rmsprop_is_optax():
     with jax.enable_x64(True):
         options = {"centered": True, "eps": 1e-3}
@@ -285,6 +289,7 @@ def test_a_centered_rmsprop_is_optax():
             assert apart(*(run(m, [jnp.ones(3)], key) for m in (ours, theirs))) <= 1e-12
 
 
+@pytest.mark.slow
 def test_weight_decay_mask_and_schedule():
     params = {"a": jnp.ones(2), "b": {"c": jnp.ones(3)}}
     options = {"weight_decay": 0.1, "mask": lambda p: {"a": True, "b": False}}

@@ -125,6 +125,7 @@ def test_pickles_are_not_loaded(tmp_path):
         ia.read(tmp_path / "d.npz")
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.binary(max_size=60), st.sampled_from([".csv", ".npz", ".idx", ".csv.gz", ".idx.gz", ".tsv", ".parquet"]))
 @example(b"\0\0\x08\x01\0\0\0\x02\1\2", ".idx")
@@ -139,6 +140,7 @@ def test_any_bytes_give_data_or_the_typed_error(tmp_path_factory, content, endin
     assert len(data.x) == len(data.y) > 0
 
 
+@pytest.mark.slow
 def test_a_short_hunt(tmp_path):
     was_read, refused = hunt(200, tmp_path)
     assert min(was_read, refused) > 20

@@ -58,6 +58,7 @@ def test_permutation_is_one(n):
     assert sorted(permutation(KEY, n).tolist()) == list(range(n))
 
 
+@pytest.mark.slow
 def test_permutation_is_uniform():
     draws = np.asarray(jax.vmap(lambda k: permutation(k, 4))(jax.random.split(KEY, 24_000)))
     _, counts = np.unique(draws, axis=0, return_counts=True)

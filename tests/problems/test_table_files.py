@@ -204,6 +204,7 @@ CELL = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(
     st.lists(st.tuples(CELL, CELL), min_size=2, max_size=12), st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n"])
@@ -220,6 +221,7 @@ def test_random_numbers_are_those_of_pandas(tmp_path_factory, rows, separator, e
 WORD = st.text(st.sampled_from("abñ€ 0\"',;x\n"), max_size=5)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(
     st.lists(st.tuples(WORD, WORD), min_size=2, max_size=8),
