@@ -92,3 +92,17 @@ def test_order_takes_the_flow_of_the_family_whatever_its_dt():
     flows = [ia.integrate(ia.adam(0.02, dt=dt), *LOSSES["wells"], [0.0, 8.0]).params[-1] for dt in (1.0, 0.25)]
     np.testing.assert_array_equal(*flows)
     assert jax.config.jax_enable_x64 is False
+
+
+def test_a_family_of_optax_is_refined_by_its_own_dt():
+    plain = ia.order(lambda dt: optax.sgd(0.3 * dt), *LOSSES["wells"], 8.0, DTS, flows=rescaled)
+    assert abs(plain.slope - 1) <= 0.1, plain
+
+
+def rescaled(dt):
+    """Gradient flow in the clock of a transformation that has no dt: one unit of time an update."""
+
+    def flow(grads, state, params):
+        return jax.tree.map(lambda g: -0.3 * dt * g, grads), ()
+
+    return flow, LOSSES["wells"][1], ()

@@ -74,14 +74,14 @@ def iterate(
         >>> path.times.tolist(), path.params.tolist()
         ([0.0, 1.0, 2.0, 3.0], [1.0, 0.5, 0.25, 0.125])
     """
-    return _iterate(method, _Alone(method), loss, params, check.recorded(steps, every), state, start, observe)
+    return _iterate(method, (_Alone(method), 1.0), loss, params, check.recorded(steps, every), state, start, observe)
 
 
 def iterate_refined(
     family: Family, dt: float, loss: Any, params: Params, steps: int, *, every: int = 1, state: State | None = None
 ) -> Path:
     """Iterate `family(dt)`, with the same program for every dt; as `iterate`, but the family is traced in dt."""
-    return _iterate(family(dt), family, loss, params, check.recorded(steps, every), state, None, None)
+    return _iterate(family(dt), (family, dt), loss, params, check.recorded(steps, every), state, None, None)
 
 
 class _Alone(NamedTuple):
@@ -95,7 +95,7 @@ class _Alone(NamedTuple):
 
 def _iterate(
     method: Any,
-    family: Family,
+    member: tuple[Any, float],  # a family, and the dt at which it is the method
     loss: Any,
     params: Params,
     length: tuple[int, int],
@@ -116,8 +116,8 @@ def _iterate(
         begin = start_state(method, theta, state, jax.jit(bound).eval_shape(theta).dtype)
         watched = {name: _observer(watcher) for name, watcher in (observe or {}).items()}
         memory = {name: watcher.init(theta, begin) for name, watcher in watched.items()}
-        run = partial(_run, family, program, points=steps // every, watched=tuple(watched.items()))
-        recorded = run(dt, data, theta, begin, every, memory)
+        run = partial(_run, member[0], program, points=steps // every, watched=tuple(watched.items()))
+        recorded = run(float(member[1]), data, theta, begin, every, memory)
         _refuse_tracers(recorded)
         theta, moments, losses, seen = tree.to_numpy(recorded)
         made = updates_made(method, params, begin) if start is None and state is not None else None
