@@ -251,3 +251,11 @@ def test_iterate_is_not_traced(traced):
 NETWORK = ia.mlp([2, 3, 1])
 LOSS = ia.risk(NETWORK)
 PARAMS = NETWORK.init(jax.random.key(0))
+
+
+@pytest.mark.parametrize("dt", [1.0, 0.5])
+def test_schedules_are_read_in_float64(dt):
+    """An int32 count over a number is a float32, also where x64 is on."""
+    a = 0.3 * 0.5 ** (np.arange(8) * dt / 7)
+    path = ia.iterate(ia.sgd(optax.exponential_decay(0.3, 7, 0.5), dt=dt), lambda x: x**2 / 2, jnp.ones(()), 8)
+    np.testing.assert_allclose(path.params[1:], np.cumprod(1 - a * dt), rtol=1e-14)

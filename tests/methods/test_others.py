@@ -1,5 +1,6 @@
 """Nesterov's equation against its Bessel solution, and the methods that have no flow."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -58,3 +59,11 @@ def test_rmsprop_layer_at_the_start():
     c = 1 - b
     exact = lambda t: -a * 2 / c * np.arctanh(np.sqrt(1 - np.exp(-c * t)))  # noqa: E731
     np.testing.assert_allclose(flow.params[1:], [exact(0.01), exact(1.0)], rtol=1e-6)
+
+
+def test_a_centred_corrected_variance_is_never_negative():
+    """After the first update v and m^2, both corrected, are equal but for rounding."""
+    g = jnp.asarray(np.random.default_rng(0).normal(size=1000), jnp.float32)
+    for inside in (True, False):
+        method = ia.rmsprop(0.1, centered=True, bias_correction=True, eps_in_sqrt=inside)
+        assert jnp.isfinite(jax.jit(method.update)(g, method.init(jnp.zeros(1000)))[0]).all()

@@ -32,7 +32,9 @@ def clock(count: jax.Array, dt: Number) -> Any:
         0.5
     """
     if isinstance(dt, (int, float)) and dt == 1:
-        return count
+        is_count = jnp.issubdtype(jnp.result_type(count), jnp.integer)
+        # In float64 dynamics it is int64, because an int32 over a number is a float32 even there.
+        return jnp.asarray(count, jax.dtypes.canonicalize_dtype(jnp.int64)) if is_count else count
     # A count beyond 2^24 is no float32; its two parts are.
     return count // _SPAN * (_SPAN * dt) + count % _SPAN * dt
 

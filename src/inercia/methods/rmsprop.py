@@ -39,7 +39,7 @@ class _Root(NamedTuple):
     centered: bool
 
     def divide(self, g: jax.Array, v: jax.Array, m: jax.Array | None) -> jax.Array:
-        v = v if m is None else v - abs_sq(m)
+        v = v if m is None else jnp.maximum(v - abs_sq(m), 0)  # corrected, the first variance is 0 but for rounding
         e = like(self.eps, v)
         return g * jax.lax.rsqrt(v + e) if self.eps_in_sqrt else g / (jnp.sqrt(v) + e)
 
