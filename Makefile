@@ -23,10 +23,11 @@ bench: .venv/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	$(BIN)/python benchmarks/run.py
 
-# The long hunts: 200 trainings killed at random moments, 100,000 damaged files read. About ten minutes.
+# The long hunts: 200 trainings killed at random moments, 100,000 damaged files read, 5,000 random cases beside oracles.
 faults: .venv/dev
 	$(BIN)/python tests/kill_trainings.py 200
 	$(BIN)/python tests/fuzz_readers.py 100000
+	$(BIN)/python tests/hunt.py 5000
 
 # PyTorch, which some tests compare with when it is there (a large download).
 peers: .venv/dev
