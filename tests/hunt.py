@@ -9,11 +9,16 @@ import sys
 import time
 import traceback
 from collections import Counter
+from pathlib import Path
 
+import jax
 import numpy as np
+from tqdm import tqdm
 
 from oracles import hunt_checkpoints, hunt_closed_forms, hunt_data, hunt_dynamics
 
+#: Cases after which compiled programs are dropped: thousands in one process exhaust its memory.
+FORGOTTEN = 1000
 #: Tasks of fifty cases in a row.
 TASKS = {
     hunt_dynamics.iterate: 22,
@@ -40,7 +45,9 @@ def hunt(cases: range) -> tuple[Counter, list[int]]:
     """Play the cases; return how many of each task there were, and the cases that failed, each of which is printed."""
     played: Counter = Counter()
     failed = []
-    for case in cases:
+    for case in tqdm(cases, desc="hunt", unit="case", disable=None):  # None: shown on a terminal only
+        if case % FORGOTTEN == 0:
+            jax.clear_caches()
         task = ORDER[case * 7 % len(ORDER)].__name__
         played[task] += 1
         try:
@@ -62,6 +69,8 @@ def main() -> None:
     if options.case is not None:
         print(*play(options.case))
         return
+    jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     begin = time.time()
     played, failed = hunt(range(options.start, options.start + options.count))
     counts = ", ".join(f"{count} {task}" for task, count in played.items())
