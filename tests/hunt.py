@@ -21,7 +21,7 @@ from oracles import hunt_checkpoints, hunt_closed_forms, hunt_data, hunt_dynamic
 FORGOTTEN = 1000
 #: Tasks of fifty cases in a row.
 TASKS = {
-    hunt_dynamics.iterate: 22,
+    hunt_dynamics.iterate: 21,
     hunt_dynamics.train: 8,
     hunt_dynamics.integrate: 8,
     hunt_closed_forms.exact: 3,
@@ -30,7 +30,7 @@ TASKS = {
     hunt_data.split: 1,
     hunt_data.sampler: 2,
     hunt_data.read: 1,
-    hunt_checkpoints.checkpoint: 1,
+    hunt_checkpoints.checkpoint: 2,
 }
 ORDER = [task for task, share in TASKS.items() for _ in range(share)]
 

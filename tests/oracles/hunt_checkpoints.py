@@ -13,6 +13,8 @@ DATA = np.random.default_rng(0)
 X, Y = DATA.normal(size=(12, 2)).astype(np.float32), DATA.normal(size=12).astype(np.float32)
 HELD = X[:3], Y[:3]
 PARAMS = {"b": jnp.zeros(()), "w": jnp.ones(2, jnp.float32)}
+#: Changes that a case tries.
+TRIED = 8
 
 
 def loss(params: Any, batch: Any) -> Any:
@@ -64,10 +66,10 @@ def one_changed(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return array
 
 
-def changed(rng: np.random.Generator) -> dict[str, Any]:
-    """Return one argument of `train` with another value."""
+def changes(rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Return arguments of `train`, each with another value."""
     order = rng.permutation(len(X))
-    others = [
+    return [
         {"loss": another_loss},
         {"data": (one_changed(X, rng), Y)},
         {"data": (X, one_changed(Y, rng))},
@@ -84,38 +86,34 @@ def changed(rng: np.random.Generator) -> dict[str, Any]:
         {"patience": None},
         {"params": jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)},
         {"params": PARAMS | {"w": jnp.ones(2), "c": jnp.ones(1)}, "loss": loss},
-        {"loss": lambda params, batch, key: loss(params, batch) + 0 * jax.random.normal(key)},
+        {"loss": lambda params, batch, key: loss(params, batch) + 0 * jax.random.normal(key), "validation": seen},
         {"data": (X[order], Y[order])},
     ]
-    return others[rng.integers(len(others))]
 
 
 def checkpoint(rng: np.random.Generator) -> str:
     """A run is cut, refused with one argument changed, and ends as the unbroken one, to the last bit."""
     name = str(rng.choice(list(METHODS)))
     hyper = METHODS[name]
-    other, call = (hyper, changed(rng)) if rng.integers(2) else (dict(hyper), {})
-    if not call:
-        which = str(rng.choice(list(hyper)))
-        other[which] = other_number(hyper[which], rng)
-    differs = next(iter(call), None) or next(k for k in hyper if hyper[k] != other[k])
-    told = f"{name} {other} {list(call)}"
 
     def run(folder, hyper=hyper, epochs=3, **changes):
         call = {**BASE, **changes}
         first = [call.pop(part) for part in ("loss", "params", "data")]
         return ia.train(getattr(ia, name)(**hyper), *first, epochs=epochs, checkpoint=folder, **call)
 
+    others = [{"hyper": {**hyper, which: other_number(hyper[which], rng)}} for which in hyper] + changes(rng)
+    tried = [others[k] for k in rng.permutation(len(others))[:TRIED]]
     with tempfile.TemporaryDirectory() as folder:
         run(folder, epochs=2)
-        refused = ""
-        try:
-            run(folder, other, **call)
-        except ValueError as error:
-            refused = str(error)
-        if "belongs to another run" not in refused:
-            raise AssertionError(f"{told}: with another {differs} it must be refused, but {refused or 'it went on'}")
+        for other in tried:
+            refused = "it went on"
+            try:
+                run(folder, **other)
+            except ValueError as error:
+                refused = str(error)
+            if "belongs to another run" not in refused:
+                raise AssertionError(f"{name}, with another {other}, must be refused: {refused}")
         resumed, whole = run(folder), run(None)
     for ours, theirs in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole), strict=True):
-        assert np.array_equal(np.asarray(ours), np.asarray(theirs)), f"{told}: resumed is not unbroken"
-    return told
+        assert np.array_equal(np.asarray(ours), np.asarray(theirs)), f"{name}: resumed is not unbroken"
+    return f"{name}, with another {[list(other) for other in tried]}"
