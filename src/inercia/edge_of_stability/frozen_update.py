@@ -153,6 +153,7 @@ def step_of(method: Any, period: int, grads: Params, state: State, params: Param
 
 
 def is_float(leaf: Any) -> bool:
+    """Whether a leaf holds real floating numbers."""
     return jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating)
 
 

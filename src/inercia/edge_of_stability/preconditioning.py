@@ -13,7 +13,8 @@ For slowly varying gradients every method here is  theta' = -P^{-1} g  with a di
 where lambda is the largest eigenvalue of the preconditioned Hessian, H u = lambda P u. In the scalar RMSProp nu is one
 number, the mean square of all of the gradient. nu+ = b2 nu + (1-b2) g^2; nu-hat divides it by 1 - b2^n.
 
-Of any other transformation P is read off the update. The bounds are those of `threshold`, in closed form; sources there and in `stability`.
+Of any other transformation P is read off the update. The bounds are those of `threshold`, in closed form; sources there
+and in `stability`.
 """
 
 from collections.abc import Callable
@@ -53,7 +54,8 @@ def rule(method: Any) -> Rule:
     if form is None or _is_open(second):
         name = getattr(method, "name", "") or type(method).__name__
         raise ValueError(
-            f"no closed preconditioner is given for {name}: it is no linear recursion on g / (root of averages)."
+            f"no preconditioner is given for {name} in closed form, as no linear recursion on g / (root of averages) is "
+            "declared for it."
         )
     if callable(form.beta) or (second is not None and callable(second.decay)):
         raise ValueError("the preconditioner needs constant decays, but one is a schedule.")

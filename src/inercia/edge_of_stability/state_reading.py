@@ -109,8 +109,7 @@ def _cannot_be_made(error: Exception) -> str:
     if "required" in text and "argument" in text:
         asked = text.split(":")[-1].strip()
         return (
-            f"the update must need only gradients, state and params to be linearised, but it asks for {asked}, which "
-            "depends on the loss."
+            f"the update must need only gradients, state and params to be linearised, but it asks the loss for {asked}."
         )
     return f"the update must need only gradients, state and params to be linearised, but it fails with them: {text}."
 
@@ -120,6 +119,7 @@ def _stepped(method: Any, period: int, grads: Params, state: State, params: Para
     return step_of(method, period, grads, state, params)
 
 
+@jax.jit
 def _random(key: jax.Array, like: Params, norm: Any) -> Params:
     """Return a tree like `like` of random entries of about that Euclidean norm together, none near zero."""
     leaves, structure = jax.tree.flatten(like)
@@ -194,7 +194,8 @@ def _slots(state: State, memory: list[int], params: Params) -> tuple[tuple[int, 
 def _checked(method: Any, own: Reading, fresh: State, theta: Params, gradient: Params) -> Reading:
     """Return the reading, with the correction of its memory, after a comparison with the update that is made."""
     states, u = [fresh], theta
-    for _ in range(_STEPS):
+    for _ in range(_STEPS):  # of alternating gradients memory and gradient weigh alike
+        gradient = jax.tree.map(jnp.negative, gradient)
         u, after = _stepped(method, own.period, gradient, states[-1], theta)
         states.append(after)
     made = _flat(jax.tree.leaves(u))
@@ -253,7 +254,8 @@ def _clocks(method: Any, own: Reading, states: list, params: Params) -> tuple[in
     steps, corrected as the memory is, or, in a second trial, so small that only the eps beside them is felt.
     """
     last = jax.tree.leaves(states[-1])
-    even = {i for i, leaf in enumerate(last) if is_float(leaf)} - {i for slots in own.memory for i in slots}
+    changed = {i for i, leaf in enumerate(jax.tree.leaves(states[0])) if is_float(leaf) and (leaf != last[i]).any()}
+    even = changed - {i for slots in own.memory for i in slots}  # without constants, as `inject_hyperparams` keeps them
     gradient, before = params, states[-2]
 
     def answers(c, n, moved):
