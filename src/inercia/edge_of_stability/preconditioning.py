@@ -54,8 +54,8 @@ def rule(method: Any) -> Rule:
     if form is None or _is_open(second):
         name = getattr(method, "name", "") or type(method).__name__
         raise ValueError(
-            f"no preconditioner is given for {name} in closed form, as no linear recursion on g / (root of averages) is "
-            "declared for it."
+            f"no preconditioner is given for {name} in closed form, as no linear recursion on g / (root of averages) "
+            "is declared for it."
         )
     if callable(form.beta) or (second is not None and callable(second.decay)):
         raise ValueError("the preconditioner needs constant decays, but one is a schedule.")

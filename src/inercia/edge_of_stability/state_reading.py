@@ -73,14 +73,13 @@ def reading(method: optax.GradientTransformation, params: Params) -> Reading:
 
 @lru_cache(maxsize=64)
 def _read(method: Any, structure: Any, shapes: tuple) -> Reading:
-    keys = jax.random.split(jax.random.key(0), 3)
-    zero = jax.tree.unflatten(structure, [jnp.zeros(shape) for shape in shapes])
+    zero = jax.tree.unflatten(structure, [np.zeros(shape) for shape in shapes])
     fresh = fresh_state(method, zero)
     period = steps_apart(method, zero, fresh)
     tried, memory = (fresh, fresh, fresh), set()
     for n in range(_STEPS * period):
-        gradient = _random(jax.random.fold_in(keys[0], n // period), zero, _SMALL)
-        signed = (gradient, jax.tree.map(jnp.negative, gradient), zero)
+        gradient = _random(n // period, zero, _SMALL)
+        signed = (gradient, jax.tree.map(np.negative, gradient), zero)
         tried = tuple(_stepped(method, 1, g, s, zero)[1] for g, s in zip(signed, tried, strict=True))
         if n >= (_STEPS - 1) * period:  # in some phases of a period a memory is empty
             memory |= _odd(*tried)
@@ -89,8 +88,8 @@ def _read(method: Any, structure: Any, shapes: tuple) -> Reading:
         _slots(fresh, sorted(memory), zero),
         _counters(partial(_stepped, method, period, gradient, params=zero), tried[0]),
     )
-    theta = _random(keys[1], zero, 37 * np.sqrt(sum(map(np.prod, shapes))))
-    return _checked(method, own, fresh, theta, _random(keys[2], zero, _SMALL))
+    theta = _random(1001, zero, 37 * float(np.sqrt(sum(map(np.prod, shapes)))))
+    return _checked(method, own, fresh, theta, _random(1002, zero, _SMALL))
 
 
 def fresh_state(method: Any, params: Params) -> State:
@@ -105,13 +104,14 @@ def fresh_state(method: Any, params: Params) -> State:
 
 def _cannot_be_made(error: Exception) -> str:
     """Return why an update could not be tried, as one sentence."""
-    text = str(error).split("\n", maxsplit=1)[0].rstrip(".")
+    text, rule = (
+        str(error).split("\n", maxsplit=1)[0].rstrip("."),
+        "the update must need only gradients, state and params",
+    )
     if "required" in text and "argument" in text:
         asked = text.split(":")[-1].strip()
-        return (
-            f"the update must need only gradients, state and params to be linearised, but it asks the loss for {asked}."
-        )
-    return f"the update must need only gradients, state and params to be linearised, but it fails with them: {text}."
+        return f"{rule} to be linearised, but it asks the loss for {asked}."
+    return f"{rule} to be linearised, but it fails with them: {text}."
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -119,25 +119,22 @@ def _stepped(method: Any, period: int, grads: Params, state: State, params: Para
     return step_of(method, period, grads, state, params)
 
 
-@jax.jit
-def _random(key: jax.Array, like: Params, norm: Any) -> Params:
+def _random(seed: int, like: Params, norm: float) -> Params:
     """Return a tree like `like` of random entries of about that Euclidean norm together, none near zero."""
-    leaves, structure = jax.tree.flatten(like)
-    size = norm / np.sqrt(max(1, sum(leaf.size for leaf in leaves)))
-    signs = [jax.random.split(k) for k in jax.random.split(key, len(leaves))]
-    entries = [
-        size * jax.random.rademacher(k, p.shape, float) * jax.random.uniform(q, p.shape, float, 0.5, 1.5)
-        for (k, q), p in zip(signs, leaves, strict=True)
-    ]
+    rng, (leaves, structure) = np.random.default_rng(seed), jax.tree.flatten(like)
+    size = norm / np.sqrt(max(1, sum(np.size(leaf) for leaf in leaves)))
+    shapes = [np.shape(leaf) for leaf in leaves]
+    # NumPy, because every operation on a new shape would be a program of its own.
+    entries = [np.asarray(size * rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1.5, shape)) for shape in shapes]
     return jax.tree.unflatten(structure, entries)
 
 
 def steps_apart(method: Any, params: Params, state: State) -> int:
     """Return the updates per step: the smallest distance between two updates that move the params; 1 if none do."""
-    gradient, moved = _random(jax.random.key(2), params, _SMALL), []
+    gradient, moved = _random(0, params, _SMALL), []
     for n in range(_TRIED):
         u, state = _stepped(method, 1, gradient, state, params)
-        if any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(u)):
+        if any(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(u)):
             moved.append(n)
             if moved[-2:] == [n - 1, n]:
                 return 1
@@ -195,7 +192,7 @@ def _checked(method: Any, own: Reading, fresh: State, theta: Params, gradient: P
     """Return the reading, with the correction of its memory, after a comparison with the update that is made."""
     states, u = [fresh], theta
     for _ in range(_STEPS):  # of alternating gradients memory and gradient weigh alike
-        gradient = jax.tree.map(jnp.negative, gradient)
+        gradient = jax.tree.map(np.negative, gradient)
         u, after = _stepped(method, own.period, gradient, states[-1], theta)
         states.append(after)
     made = _flat(jax.tree.leaves(u))
@@ -236,7 +233,7 @@ def _compared(
     def alike(v):
         return linear(v, [[x.astype(leaves[i].dtype) for i in s] for x, s in zip(v, own.memory, strict=True)])[0]
 
-    v = jax.tree.leaves(_random(jax.random.key(1), params, 1.0))
+    v = g
     unmixed = [x * y for x, y in zip(v, alike([jnp.ones_like(x) for x in v]), strict=True)]
     return u, still, alike(v), unmixed, answer([None] * len(g)), answer([count] * len(g))
 
@@ -254,16 +251,20 @@ def _clocks(method: Any, own: Reading, states: list, params: Params) -> tuple[in
     steps, corrected as the memory is, or, in a second trial, so small that only the eps beside them is felt.
     """
     last = jax.tree.leaves(states[-1])
-    changed = {i for i, leaf in enumerate(jax.tree.leaves(states[0])) if is_float(leaf) and (leaf != last[i]).any()}
+    changed = {
+        i
+        for i, leaf in enumerate(jax.tree.leaves(states[0]))
+        if is_float(leaf) and (np.asarray(leaf) != np.asarray(last[i])).any()
+    }
     even = changed - {i for slots in own.memory for i in slots}  # without constants, as `inject_hyperparams` keeps them
-    gradient, before = params, states[-2]
+    before = states[-2]
 
     def answers(c, n, moved):
         early = jax.tree.leaves(states[n])
-        moments = {i: early[i] if moved else _FAINT * last[i] for i in even}
+        moments = {i: early[i] if moved else np.asarray(_FAINT * np.asarray(last[i]), last[i].dtype) for i in even}
         leaves = [early[i] if i == c else moments.get(i, leaf) for i, leaf in enumerate(last)]
         after = jax.tree.unflatten(jax.tree.structure(before), leaves)
-        both = _compared(method, own, gradient, before, after, params, n)[-2:]
+        both = _compared(method, own, params, before, after, params, n)[-2:]
         return [[np.log(np.abs(a)) for a in kind] for kind in both]
 
     found: list[int | None] = [None] * len(own.memory)
