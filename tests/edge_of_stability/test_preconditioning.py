@@ -74,6 +74,7 @@ def test_closed_forms(method, expected):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), found, expected(state))
 
 
+@pytest.mark.slow
 def test_what_steps_once_in_k_updates_is_read_per_step():
     method = optax.MultiSteps(optax.adam(RATE), 3).gradient_transformation()
     with jax.enable_x64(True):
@@ -81,7 +82,14 @@ def test_what_steps_once_in_k_updates_is_read_per_step():
         expected = of_adam(lambda s: s.inner_opt_state[0], steps=2)(state)
         found = ia.preconditioner(method, state, params)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), found, expected)
-    assert ia.threshold(optax.MultiSteps(optax.sgd(0.1), 2).gradient_transformation()).bound == pytest.approx(2)
+
+
+def test_threshold_per_step():
+    for method in (
+        optax.MultiSteps(optax.sgd(0.1), 2).gradient_transformation(),
+        optax.inject_hyperparams(optax.sgd)(0.1),
+    ):
+        assert ia.threshold(method, warm=64)[:3] == pytest.approx((20, 0.1, 2), rel=1e-6)
 
 
 def test_parts_of_the_params_with_methods_of_their_own():

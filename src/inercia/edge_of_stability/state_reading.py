@@ -223,7 +223,7 @@ def _checked(method: Any, own: Reading, fresh: State, theta: Params, gradient: P
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _compared(
-    method: Any, own: Reading, grads: Params, before: State, after: State, params: Params, count: int
+    method: Any, own: Reading, grads: Params, before: State, after: State, params: Params, count: Any
 ) -> tuple:
     """Return updates by leaf: linear; without gradient; two, equal where no elements mix; answers in long and short."""
     leaves, g = jax.tree.leaves(before), jax.tree.leaves(grads)
