@@ -169,5 +169,5 @@ def test_preconditioner_of_adam():
         P = ia.preconditioner(method, path[-1].state, path[-1].params)
     nu, count = path[-1].state.nu[0].w, path[-1].state.count
     np.testing.assert_allclose(P[0].w, (np.sqrt(nu / (1 - 0.999**count)) + 1e-8) / 1e-3, rtol=1e-6)
-    with pytest.raises(ValueError, match="given for lion"):
+    with pytest.raises(ValueError, match="sign method"):
         ia.preconditioner(ia.lion(0.1), None, path[-1].params)

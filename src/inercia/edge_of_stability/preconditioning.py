@@ -13,7 +13,8 @@ For slowly varying gradients every method here is  theta' = -P^{-1} g  with a di
 where lambda is the largest eigenvalue of the preconditioned Hessian, H u = lambda P u. In the scalar RMSProp nu is one
 number, the mean square of all of the gradient. nu+ = b2 nu + (1-b2) g^2; nu-hat divides it by 1 - b2^n.
 
-The bounds are those of `threshold`, in closed form; sources there and in `stability`.
+Of any other transformation P is read off the update. The bounds are those of `threshold`, in closed form; sources there
+and in `stability`.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ import jax.numpy as jnp
 from inercia.core.linear_form import linear_form
 from inercia.core.method import Params, State
 from inercia.edge_of_stability.linear_stability import THRESHOLDS
+from inercia.edge_of_stability.state_reading import read_preconditioner
 
 
 class Rule(NamedTuple):
@@ -49,9 +51,12 @@ def rule(method: Any) -> Rule:
     """
     form = linear_form(method)
     second = None if form is None else form.second_moment
-    if form is None or (second is not None and (second.decay is None or second.centered)):
+    if form is None or _is_open(second):
         name = getattr(method, "name", "") or type(method).__name__
-        raise ValueError(f"no preconditioner is given for {name}: it is no linear recursion on g / (root of averages).")
+        raise ValueError(
+            f"no preconditioner is given for {name} in closed form, as no linear recursion on g / (root of averages) "
+            "is declared for it."
+        )
     if callable(form.beta) or (second is not None and callable(second.decay)):
         raise ValueError("the preconditioner needs constant decays, but one is a schedule.")
     summed = form.kind in ("heavy ball", "nesterov")
@@ -73,23 +78,47 @@ def rule(method: Any) -> Rule:
     return Rule(bound, second.decay, scale, second.scalar)
 
 
+def _is_open(second: Any) -> bool:
+    """Whether a second moment has no closed preconditioner."""
+    return second is not None and (second.decay is None or second.centered)
+
+
+def has_rule(method: Any) -> bool:
+    """Whether `rule` gives a method's preconditioner in closed form."""
+    form = linear_form(method)
+    if form is None or _is_open(form.second_moment) or callable(form.beta):
+        return False
+    return form.second_moment is None or not callable(form.second_moment.decay)
+
+
 def preconditioner(method: Any, state: State, params: Params) -> Params:
     """Return the P of a method's last update, a tree like params; pure.
 
+    Where the table above has no row it is read off the update, which is tried once on random gradients for that: see
+    `frozen_update`. A clip counts as idle. Transformations that step once in k updates are read per step.
+
     Args:
-        method: sgd, momentum, rmsprop, scalar_rmsprop or adam.
+        method: an inercia method, or any optax transformation that acts on each parameter on its own, and linearly in
+            gradient and memory once its second moments are frozen.
         state: the method's, after at least one update.
-        params: what P is for.
+        params: what P is for; infinite where nothing is updated.
 
     Raises:
-        ValueError: a method that has no preconditioner here.
+        ValueError: a method that has no preconditioner, with the reason: sign methods, scaling by norms, memories that
+            never fade (schedule_free), updates that need the loss (line searches), pieces without a learning rate.
 
     Example:
-        >>> import inercia
-        >>> method, x = inercia.sgd(0.25), jnp.ones(2)
+        >>> import inercia, optax
+        >>> x = jnp.ones(2)
+        >>> method = inercia.sgd(0.25)
         >>> preconditioner(method, method.update(x, method.init(x))[1], x).tolist()
         [4.0, 4.0]
+        >>> method = optax.chain(optax.clip(9.0), optax.sgd(0.25, momentum=0.5))
+        >>> preconditioner(method, method.update(x, method.init(x))[1], x).tolist()
+        [2.0, 2.0]
     """
+    if not has_rule(method):
+        return read_preconditioner(method, state, params)
     own = rule(method)
     if own.decay is None:
         return jax.tree.map(lambda p: jnp.full_like(p, own.scale(None, state.count)), params)

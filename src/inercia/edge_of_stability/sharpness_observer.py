@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.flatten_util import ravel_pytree
 
 from inercia.core import check
@@ -23,19 +24,20 @@ from inercia.edge_of_stability.eigenpairs import (
 )
 from inercia.edge_of_stability.eigenvector_tracking import GUARD, track
 from inercia.edge_of_stability.hessian import hessian_on_rows
-from inercia.edge_of_stability.preconditioning import preconditioner, rule
+from inercia.edge_of_stability.preconditioning import has_rule, preconditioner
+from inercia.edge_of_stability.state_reading import reading
 from inercia.flows.iteration import Observer
 
 
 def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iterations: int = 300) -> Observer:
     """Make an observer of the k largest eigenvalues of the preconditioned Hessian along a run of a method.
 
-    For gradient descent they are learning rate times sharpness. Where the largest reaches `rule(method).bound`, 2 for
-    gradient descent, the run is at its edge of stability. P is that of the update made at the point. The vectors of
+    For gradient descent they are learning rate times sharpness. Where the largest reaches `threshold(method).bound`, 2
+    for gradient descent, the run is at its edge of stability. P is that of the update made at the point. The vectors of
     one point start the search at the next.
 
     Args:
-        method: the one that is iterated: sgd, momentum, rmsprop, scalar_rmsprop or adam.
+        method: the one that is iterated: an inercia method or an optax transformation that has a `preconditioner`.
         loss: params -> scalar, the one that is iterated; for data that do not fit at once, `in_chunks`.
         k: how many.
         tol: largest residual, relative to the largest eigenvalue. An eigenvalue's error is at most as large, and, apart
@@ -46,7 +48,7 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
         For `iterate(..., observe={"sharpness": ...})`, where it gives (points, k) float64.
 
     Raises:
-        ValueError: a method whose preconditioner is not derived, k that is too large.
+        ValueError: from `iterate`, a method that has no preconditioner, with the reason, or k that is too large.
         CurvatureError: from `iterate`, eigenvalues that are not finite or did not converge to tol, with the time.
 
     Example:
@@ -58,14 +60,15 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
     """
     k, iterations = check.integer("k", k), check.integer("iterations", iterations)
     check.positive("tol", tol)
-    rule(method)
 
     def here(params, state):
         grads = jax.grad(loss)(params)
-        after = method.update(grads, state, params)[1]
+        after = optax.with_extra_args_support(method).update(grads, state, params)[1]
         return jnp.sqrt(ravel_pytree(preconditioner(method, after, params))[0])
 
     def init(params, state):
+        if not has_rule(method):
+            reading(method, params)  # refuses, before `here` makes an update that may fail
         root = here(params, state)
         check_k(k, root.size)
         return first_rows(loss, params, root, k + GUARD, iterations) if root.size >= FOLLOWED * k else ()

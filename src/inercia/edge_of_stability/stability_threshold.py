@@ -9,6 +9,8 @@ The same linear map has a gain: the steps that follow a small constant gradient 
 is the preconditioner (1/a for GD, (sqrt(v) + eps)/a for Adam). bound = threshold / P is the bound on the preconditioned
 sharpness: 2 for GD and RMSProp, (2+2b)/(1-b) for momentum and Adam, 1 for the lecture's order.
 
+Transformations that step once in k updates (MultiSteps) are linearised per step.
+
 Source: Cohen et al. 2021, 2022 (adaptive methods at the edge of stability).
 """
 
@@ -20,7 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from inercia.core import check, tree
+from inercia.core import check
+from inercia.edge_of_stability.frozen_update import is_float, step_of
+from inercia.edge_of_stability.state_reading import fresh_state, steps_apart
 
 #: Updates on constant gradients until the second moments stand.
 WARM = 2**15
@@ -29,6 +33,8 @@ FROZEN = 400
 #: Curvature times gain where the search begins and where it gives up.
 _FROM, _TO = 1e-3, 1e6
 _OUTSIDE = 1e-9
+#: Condition number of a memory that never fades.
+_FOREVER = 1e12
 
 
 class Threshold(NamedTuple):
@@ -45,13 +51,14 @@ def threshold(transformation: optax.GradientTransformation, gradient: float = 1.
 
     Args:
         transformation: an inercia method or any optax transformation, smooth at zero and acting on each parameter on
-            its own.
+            its own; it is tried on a single parameter.
         gradient: size g > 0 of the gradients that set the second moments; methods without them do not depend on it.
         warm: updates made on gradients g and -g before; schedules are read after them.
 
     Raises:
-        ValueError: a gradient that is not above 0; an update that is not finite or does not answer to the gradient at
-            zero (sign methods), or that stays stable at every curvature up to 10^6 / gain.
+        ValueError: a gradient that is not above 0; an update that needs more than gradients, state and params, that is
+            not finite or does not answer to the gradient at zero (sign methods), whose memory never fades
+            (schedule_free), or that stays stable at every curvature up to 10^6 / gain.
 
     Example:
         >>> import optax
@@ -64,9 +71,16 @@ def threshold(transformation: optax.GradientTransformation, gradient: float = 1.
     check.positive("gradient", gradient)
     warm = check.integer("warm", warm)
     with jax.enable_x64(True):
-        constant, linear = (
-            np.asarray(part) for part in _linearised(transformation, jnp.asarray(float(gradient)), warm)
-        )
+        theta = jnp.zeros(())
+        start = fresh_state(transformation, theta)
+        if not all(jnp.size(leaf) == 1 for leaf in jax.tree.leaves(start) if is_float(leaf)):
+            raise ValueError(
+                "threshold tries the update on a single parameter, and needs a state of single numbers for it, but it "
+                f"holds the shapes {sorted({jnp.shape(leaf) for leaf in jax.tree.leaves(start)})}."
+            )
+        period = steps_apart(transformation, theta, start)
+        found = _linearised(transformation, jnp.asarray(float(gradient)), start, warm, period)
+        constant, linear = map(np.asarray, found)
     if not (np.isfinite(constant).all() and np.isfinite(linear).all()):
         raise ValueError(
             "threshold needs an update that is smooth at gradient 0, but its derivative there is not finite."
@@ -95,14 +109,13 @@ def threshold(transformation: optax.GradientTransformation, gradient: float = 1.
     return Threshold(bound / gain, gain, bound, _sorted(constant + bound / gain * linear))
 
 
-@partial(jax.jit, static_argnums=(0, 2))
-def _linearised(transformation, gradient, warm):
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def _linearised(transformation, gradient, start, warm, period):
     """Return C and L of J(l) = C + l L, over z = (theta, floats of the state)."""
-    update = optax.with_extra_args_support(transformation).update
-    theta = jnp.zeros(())
+    update, theta = partial(step_of, transformation, period), jnp.zeros(())
 
     def settled(g):
-        return jax.lax.fori_loop(0, warm, lambda _, s: update(g, s, theta)[1], _init(transformation, theta))
+        return jax.lax.fori_loop(0, warm, lambda _, s: update(g, s, theta)[1], start)
 
     # What is odd in the gradient (first moments) cancels, what is even (second moments) stays.
     state = _floats(lambda a, b: (a + b) / 2, settled(gradient), settled(-gradient))
@@ -119,10 +132,10 @@ def _linearised(transformation, gradient, warm):
     def advance(z, curvature):
         now = list(leaves)
         for n, i in enumerate(floats):
-            now[i] = z[1 + n].reshape(leaves[i].shape)
+            now[i] = z[1 + n].reshape(leaves[i].shape).astype(leaves[i].dtype)
         step, after = update(curvature * z[0], jax.tree.unflatten(structure, now), z[0])
         after = jax.tree.leaves(after)
-        return jnp.stack([z[0] + step, *(after[i].reshape(()) for i in floats)])
+        return jnp.stack([z[0] + step.reshape(()), *(after[i].reshape(()) for i in floats)])
 
     rest = jnp.stack([theta, *(leaves[i].reshape(()) for i in floats)])
     constant = jax.jacfwd(advance)(rest, 0.0)
@@ -132,10 +145,6 @@ def _linearised(transformation, gradient, warm):
 def _floats(function, tree, *rest):
     """Map a function over the leaves that are floats; of the others keep the first."""
     return jax.tree.map(lambda a, *r: function(a, *r) if jnp.issubdtype(a.dtype, jnp.inexact) else a, tree, *rest)
-
-
-def _init(transformation, theta):
-    return jax.tree.map(jnp.asarray, tree.float64(transformation.init(theta)))
 
 
 def _seen(constant: np.ndarray, linear: np.ndarray) -> np.ndarray:
@@ -152,6 +161,11 @@ def _gain(constant: np.ndarray, linear: np.ndarray) -> float:
     """Return the step per unit of a constant gradient: theta drifts while the rest of z is at rest."""
     answer = linear[:, 0]  # of the update to a gradient of 1
     rest = np.eye(len(constant) - 1) - constant[1:, 1:]
+    if len(rest) and np.linalg.cond(rest) > _FOREVER:
+        raise ValueError(
+            "threshold needs a memory that fades, but this update keeps every gradient for good, as averages of all "
+            "iterates and sums of all gradients do: is it one of those, or is warm too short?"
+        )
     memory = np.linalg.solve(rest, answer[1:]) if len(rest) else np.zeros(0)
     return float(-(answer[0] + constant[0, 1:] @ memory))
 
