@@ -118,7 +118,7 @@ def test_iterates_and_flow(network):
 @pytest.mark.slow
 def test_order(network):
     params, _, loss = network
-    result = ia.order(lambda dt: ia.sgd(0.05, dt=dt), loss, params, 2.0, [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32])
+    result = ia.order(lambda dt: ia.sgd(0.01, dt=dt), loss, params, 2.0, [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32])
     assert result.doubt is None, result
     assert abs(result.slope - 1) < 0.1
 

@@ -237,10 +237,10 @@ def _judge(dts: np.ndarray, measured: _Measured, layer: Callable, reached: Calla
         return Order(*found, *_doubt("too few", slope, len(dts)))
     if not settled and gaps[0] > 0.5 * displacements[0]:
         return Order(*found, *_doubt("coarse", dts[0]))
-    if not settled and (corners := crossed()):
-        return Order(*found, *_doubt("crossings", slope, corners))
     if not settled and (rest := _rest(dts, gaps)) > 0.1 * gaps[-1]:
         return Order(*found, *_doubt("another flow", rest))
+    if not settled and (corners := crossed()):
+        return Order(*found, *_doubt("crossings", slope, corners))
     if not settled:
         return Order(*found, *_doubt("unclear", slope, half))
     return Order(*found, f"order {nearest:g}: the gap shrinks as dt^{slope:.2f} (95 % within {half:.2f}).", None)

@@ -54,7 +54,7 @@ class Tracked(NamedTuple):
 
 
 def track(
-    product: Callable, rows: jax.Array, tol: float, iterations: Any, needed: Callable, active: Any = None
+    product: Callable, rows: jax.Array, tol: Any, iterations: Any, needed: Callable, active: Any = None
 ) -> Tracked:
     """Bring orthonormal rows that were eigenvectors of a symmetric operator to those of a slightly changed one.
 
