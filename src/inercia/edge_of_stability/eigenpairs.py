@@ -28,6 +28,8 @@ from inercia.edge_of_stability.hessian import hessian_on_rows
 
 #: Parameters up to which the Hessian is formed.
 DENSE = 1000
+#: Size of H u over the largest one, below which it is rounding.
+_ROUNDED = 1e-9
 #: Parameters per eigenvalue from which vectors are followed along a run; below, the Hessian is formed at each point.
 FOLLOWED = 8
 
@@ -173,8 +175,9 @@ def first_rows(loss: Any, theta: Params, root: jax.Array, k: int, iterations: in
 
 @partial(jax.jit, static_argnums=0)
 def residuals(loss, theta, scale, values, columns):
-    """Return |H u - lambda P u| / |H u| of each column, absolute where H u = 0."""
+    """Return |H u - lambda P u| / |H u| of each column, where H u is not 0 to rounding beside the largest of them."""
     image = hessian_on_rows(loss, theta)(columns.T).T
     apart = jnp.linalg.norm(image - scale[:, None] * columns * values, axis=0)
     size = jnp.linalg.norm(image, axis=0)
+    size = jnp.maximum(size, _ROUNDED * jnp.max(size))
     return apart / jnp.where(size > 0, size, 1.0)

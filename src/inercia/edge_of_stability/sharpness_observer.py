@@ -14,6 +14,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from inercia.core import check
+from inercia.core.precision import in_float64
 from inercia.edge_of_stability.eigenpairs import (
     FOLLOWED,
     CurvatureError,
@@ -62,7 +63,7 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
     check.positive("tol", tol)
 
     def here(params, state):
-        grads = jax.grad(loss)(params)
+        grads = jax.grad(in_float64(loss, params))(params)
         after = optax.with_extra_args_support(method).update(grads, state, params)[1]
         return jnp.sqrt(ravel_pytree(preconditioner(method, after, params))[0])
 
@@ -71,14 +72,18 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
             reading(method, params)  # refuses, before `here` makes an update that may fail
         root = here(params, state)
         check_k(k, root.size)
-        return first_rows(loss, params, root, k + GUARD, iterations) if root.size >= FOLLOWED * k else ()
+        return (
+            first_rows(in_float64(loss, params), params, root, k + GUARD, iterations)
+            if root.size >= FOLLOWED * k
+            else ()
+        )
 
     def observe(params, state, memory):
-        root = here(params, state)
+        root, f = here(params, state), in_float64(loss, params)
         if root.size < FOLLOWED * k:
-            values, _, _ = dense_eigenpairs(loss, params, root, k)
+            values, _, _ = dense_eigenpairs(f, params, root, k)
             return (values, jnp.zeros_like(values)), ()
-        found = track(hessian_on_rows(loss, params, root), memory, tol, iterations, lambda _: jnp.arange(k + GUARD) < k)
+        found = track(hessian_on_rows(f, params, root), memory, tol, iterations, lambda _: jnp.arange(k + GUARD) < k)
         return (found.values[:k], found.residual[:k]), found.rows
 
     def finish(times, seen):
