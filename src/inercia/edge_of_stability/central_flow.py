@@ -107,7 +107,7 @@ def central(
             than k critical eigenvalues.
 
     Example:
-        >>> import inercia
+        >>> import inercia, jax.numpy as jnp
         >>> valley = lambda x: (1 + x[0] ** 2) * x[1] ** 2 / 2 + 0.002 * (x[0] - 3) ** 2  # its walls close in
         >>> method, start = inercia.sgd(0.5), jnp.array([1.7, 0.1])
         >>> flow = inercia.central(method, valley, start, 400, k=2)

@@ -141,10 +141,9 @@ def _start(flow: Flow, theta: Any, most: int) -> Stand:
 
 def _no_records(stand: Stand, points: int) -> Records:
     at, k = stand.state.at, stand.flow.k
-    sizes = (at.w.size,), (at.m.size,), (at.nu.size,), (), (k,), (k,), (k, k), ()
-    return Records(
-        *(np.full((points, *shape), np.nan) for shape in sizes), np.zeros(points, bool), np.zeros(points, bool)
-    )
+    shapes = {"w": (at.w.size,), "m": (at.m.size,), "nu": (at.nu.size,), "loss": (), "values": (k,), "residual": (k,)}
+    empty: Any = {name: np.full((points, *s), np.nan) for name, s in (shapes | {"X": (k, k), "error": ()}).items()}
+    return Records(**empty, beyond=np.zeros(points, bool), written=np.zeros(points, bool))
 
 
 def _widened(records: Records, k: int) -> Records:

@@ -101,7 +101,7 @@ def track(
         return jax.lax.dynamic_update_slice_in_dim(images, part, n * chunk, 0)
 
     basis = _Basis(start, jax.lax.fori_loop(0, chunks, image, jnp.zeros_like(start)), chunks * chunk)
-    _, ritz, used = jax.lax.while_loop(unfinished, extend, (basis, _rayleigh_ritz(basis, k), 0))
+    _, ritz, used = jax.lax.while_loop(unfinished, extend, (basis, _rayleigh_ritz(basis, k), jnp.zeros((), int)))
     return Tracked(ritz.values, ritz.rows, ritz.residual, used)
 
 
