@@ -10,6 +10,7 @@ FOLDER = Path(__file__).parents[1] / "analysis"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.stem)
 def test_script(script, tmp_path):
     run = subprocess.run(

@@ -36,6 +36,7 @@ def test_in_a_pipeline_and_a_search():
     np.testing.assert_allclose(proba.sum(axis=1), 1)
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best():
     model = MLPClassifier((64,), learning_rate=0.01, early_stopping=True, epochs=500, random_state=0).fit(X / 16, Y)
     assert model.n_iter_ < 500
@@ -55,6 +56,7 @@ def test_partial_fit_goes_on():
         model.partial_fit(X / 16, Y + 1)
 
 
+@pytest.mark.slow
 def test_regression_with_several_outputs_and_any_method():
     x, y = load_diabetes(return_X_y=True)
     y = (y - y.mean()) / y.std()

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 README, LEEME = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.es.md"))
 
 
+@pytest.mark.slow
 def test_the_examples_run(capsys, monkeypatch, tmp_path):
     code, edge, scale = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict = {"__name__": "readme"}
@@ -34,6 +35,7 @@ def test_the_spanish_example_runs(capsys):
     assert float(capsys.readouterr().out.split("exactitud ")[1].split("\n")[0]) > 0.95
 
 
+@pytest.mark.slow
 def test_the_page_on_own_methods_runs(capsys):
     text = (ROOT / "docs" / "own_method.md").read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))

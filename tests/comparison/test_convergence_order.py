@@ -94,6 +94,7 @@ def test_order_takes_the_flow_of_the_family_whatever_its_dt():
     assert jax.config.jax_enable_x64 is False
 
 
+@pytest.mark.slow
 def test_a_family_of_optax_is_refined_by_its_own_dt():
     plain = ia.order(lambda dt: optax.sgd(0.3 * dt), *LOSSES["wells"], 8.0, DTS, flows=rescaled)
     assert abs(plain.slope - 1) <= 0.1, plain

@@ -95,6 +95,7 @@ def test_the_averaged_iterates_follow_it(name):
         assert np.median(np.abs(predicted / run.loss - 1)[late]) < close
 
 
+@pytest.mark.slow
 def test_a_learning_rate_in_time():
     """Where a falls the bound 2/a rises, and the curvature with it; where it rises the curvature is pressed down."""
     falls = lambda n: 0.1 - 0.05 * jnp.clip((n - 700) / 300, 0, 1)  # noqa: E731
@@ -106,6 +107,7 @@ def test_a_learning_rate_in_time():
     assert ia.curvature(loss, flow[-1].params).values[0] * 0.05 == pytest.approx(sharp[-1], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_substeps_converge():
     method = ia.sgd(0.1)
     ends = [ia.central(method, loss, START, 600, every=600, k=2, substeps=n).flat()[-1] for n in (2, 4, 8)]
@@ -116,6 +118,7 @@ def test_substeps_converge():
     )
 
 
+@pytest.mark.slow
 def test_precision_and_chunks():
     chunked = ia.in_chunks(lambda p, batch: 2 * RISK(p, batch), (X, Y), 32)
     method = ia.sgd(0.4)
@@ -124,6 +127,7 @@ def test_precision_and_chunks():
     np.testing.assert_allclose(whole.flat(), parts.flat(), rtol=0, atol=1e-5)  # float32 data, summed in another order
 
 
+@pytest.mark.slow
 def test_what_it_refuses():
     for call, kind, sentence in (
         (lambda: ia.central(ia.nadam(0.1), loss, START, 1), ValueError, "no preconditioner is given for nadam"),
@@ -154,6 +158,7 @@ def test_what_it_refuses():
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_it_warns_of():
     bent = ia.mlp([8, 4, 1], "relu")
     with pytest.warns(ia.InerciaWarning, match=r"not smooth \(max\)"):
@@ -176,6 +181,7 @@ def test_averages():
     np.testing.assert_allclose(averaged(np.arange(30.0)[:, None], 8), np.arange(30.0)[:, None])
 
 
+@pytest.mark.slow
 def test_the_certificate_says_edge():
     made = ia.order(lambda dt: ia.sgd(0.2, dt=dt), loss, START, 200.0, [1, 1 / 2, 1 / 4])
     assert made.doubt == "edge of stability"

@@ -50,6 +50,7 @@ def test_more_become_critical_than_the_first_arrays_hold():
     assert exact[0] < 2.002
 
 
+@pytest.mark.slow
 def test_an_eigenvalue_that_nobody_tracks_is_found(monkeypatch):
     """The rows are eigenvectors at all times, and orthogonal to the valley's: no residual leads there."""
 

@@ -41,6 +41,7 @@ def conditions(A, B, X):
     return np.linalg.eigvalsh(X)[0], np.linalg.eigvalsh(M)[0], abs((X * M).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 2, 5, 10])
 def test_equal_to_a_convex_solver(k):
     with jax.enable_x64(True):
@@ -81,6 +82,7 @@ def test_no_solution_is_said():
         assert not complementarity(-jnp.eye(2), jnp.zeros((3, 3))).error < 1e-6
 
 
+@pytest.mark.slow
 def test_mapped_and_packed():
     with jax.enable_x64(True):
         A, B = (jnp.stack(part) for part in zip(*(problem(3, seed) for seed in range(4)), strict=True))

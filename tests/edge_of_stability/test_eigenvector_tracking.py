@@ -24,6 +24,7 @@ def tracked(matrix, rows, active):
     return track(lambda rows: rows @ matrix, rows, 1e-9, 200, lambda values: jnp.arange(K) < 4, active)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("active", [1, 3, K])
 def test_the_needed_are_those_of_numpy(active):
     with jax.enable_x64(True):
@@ -52,6 +53,7 @@ def test_a_matrix_without_so_many_directions():
         assert jnp.isneginf(none.values).all()
 
 
+@pytest.mark.slow
 def test_a_probe_sees_what_is_orthogonal_to_the_rows():
     with jax.enable_x64(True):
         vectors = np.linalg.eigh(A)[1].T[::-1]

@@ -46,6 +46,7 @@ def test_product(hessian):
     np.testing.assert_allclose(product, hessian @ np.asarray(ravel_pytree(v)[0]), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", [10**4, 1000], ids=["dense", "lobpcg"])
 def test_preconditioned(hessian, bound, monkeypatch):
     monkeypatch.setattr(module, "DENSE", bound)
@@ -69,6 +70,7 @@ def test_a_hessian_of_low_rank():
     assert ia.curvature(lambda x: x[5] ** 2, jnp.ones(1001), 2).values == pytest.approx([2, 0], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_trace_and_density(hessian):
     estimate, error = ia.trace(loss, PARAMS, 100)
     assert abs(estimate - np.trace(hessian)) < 4 * error
@@ -81,6 +83,7 @@ def test_trace_and_density(hessian):
         assert weights[nodes < x].sum() == pytest.approx(np.mean(exact < x), abs=0.03)
 
 
+@pytest.mark.slow
 def test_in_chunks_is_the_whole():
     chunked = ia.in_chunks(RISK, DATA, 64)
     assert ia.curvature(chunked, PARAMS).values[0] == pytest.approx(ia.curvature(loss, PARAMS).values[0], rel=1e-6)
@@ -88,6 +91,7 @@ def test_in_chunks_is_the_whole():
         ia.in_chunks(RISK, DATA, 100)
 
 
+@pytest.mark.slow
 def test_bad_input():
     for options, kind, sentence in (
         ({"k": 302}, ValueError, "k must be below P / 5 = 302 for LOBPCG, but it is 302"),
@@ -112,6 +116,7 @@ def small(params):
     return 2 * ia.risk(SMALL)(params, BATCH)
 
 
+@pytest.mark.slow
 def test_observed_inside_the_run():
     method = ia.sgd(0.1)
     watch = {"sharpness": ia.sharpness(method, small, 3, tol=1e-5), "size": lambda params, state: params[0].w.sum()}
@@ -124,6 +129,7 @@ def test_observed_inside_the_run():
     assert "observed['sharpness']" in path.columns()
 
 
+@pytest.mark.slow
 def test_observed_until_it_diverges():
     method = ia.sgd(50.0)
     path = ia.iterate(method, small, SMALL.init(jax.random.key(1)), 40, observe={"S": ia.sharpness(method, small)})
@@ -131,6 +137,7 @@ def test_observed_until_it_diverges():
     assert np.isnan(path.observed["S"][-1]).all()
 
 
+@pytest.mark.slow
 def test_what_was_not_reached_is_an_error():
     method = ia.sgd(0.4)
     watch = {"S": ia.sharpness(method, small, 5, tol=1e-9, iterations=1)}
@@ -138,6 +145,7 @@ def test_what_was_not_reached_is_an_error():
         ia.iterate(method, small, SMALL.init(jax.random.key(1)), 200, every=100, observe=watch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [ia.sgd(0.4), ia.momentum(1.2, 0.5), ia.momentum(0.2, 0.9, scheme="explicit")]
 )  # fmt: skip
@@ -162,6 +170,7 @@ def test_the_rule_is_that_of_the_linearised_update(method):
         assert 1 / own.scale(1.0, 10**6) == pytest.approx(computed.gain, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_preconditioner_of_adam():
     method = ia.adam(1e-3, b1=0.5)
     path = ia.iterate(method, small, SMALL.init(jax.random.key(1)), 50, every=50)

@@ -41,6 +41,7 @@ def warm(transformation, dt):
     return jax.tree_util.tree_map_with_path(fill, state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "n"), [(name, n) for name in OPTAX for n in (2, 4)] + [("adam", 1), ("adam", 3)])
 def test_interpolated_orders(name, n):
     family = OPTAX[name]
@@ -117,6 +118,7 @@ LIMITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIMITS)
 def test_limit_flow_is_of_second_order(name):
     make, memory, a = LIMITS[name]
@@ -132,6 +134,7 @@ def test_limit_flow_is_of_second_order(name):
     assert abs(result.slope - 2) <= 0.1, result
 
 
+@pytest.mark.slow
 def test_limit_of_first_order():
     def flows(dt):
         return ia.limit(ia.momentum(0.1 * dt, 0.8), wells, order=1, memory=160).flow, START, ()
@@ -176,11 +179,13 @@ FIXED_BETA = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIXED_BETA)
 def test_fixed_beta(name):
     check_order(FIXED_BETA[name], "memoryless", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["semi-implicit", "explicit", "nesterov"])
 def test_fixed_beta_without_the_shift_is_of_first_order(name):
     """The seeded bug: the flow from theta_0 itself. It also shows what a cold start costs."""
@@ -200,6 +205,7 @@ def test_modified_loss_gives_the_same_flow(name):
     np.testing.assert_allclose(by_formula.params, by_loss.params, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_adam_at_fixed_betas():
     def family(dt):
         return ia.adam(0.02 * dt, 0.8, 0.9, eps=0.0, eps_root=1e-2)

@@ -19,6 +19,7 @@ def bowl(x):
     return jnp.sum(x**2 * jnp.array([1.0, 0.3])) / 2
 
 
+@pytest.mark.slow
 def test_a_first_update_of_another_kind_is_refused_and_a_warm_start_works():
     method = optax.novograd(0.005)
     with pytest.raises(ValueError, match=r"a first update like those after it, but from this state state\[0\]\.nu"):

@@ -57,6 +57,7 @@ def by_hand(transformation, needs, steps):
         return path, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_any_optax_transformation(name):
     transformation, needs = OPTIMIZERS[name]
@@ -78,6 +79,7 @@ def test_any_optax_transformation(name):
         assert mine.dtype == (np.uint32 if key else leaf.dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*OPTIMIZERS, "momentum"])
 def test_any_run_can_go_on(name):
     transformation = OPTIMIZERS[name][0] if name in OPTIMIZERS else ia.momentum(0.1)
@@ -133,6 +135,7 @@ def test_an_update_that_changes_its_dtypes_is_refused():
         ia.iterate(turning, loss, P0, 2)
 
 
+@pytest.mark.slow
 def test_infinite_from_the_start_is_no_divergence():
     """The best loss so far of a line search begins at infinity; bfloat16 moments that overflow are one."""
     assert ia.iterate(optax.lbfgs(), loss, P0, 3).diverged is None
@@ -140,6 +143,7 @@ def test_infinite_from_the_start_is_no_divergence():
     assert overflow.diverged == 4  # 3.4e38 is the largest: 1, 1.9, 2.71, 3.44
 
 
+@pytest.mark.slow
 def test_a_line_search_gets_what_it_asks_for():
     path = ia.iterate(optax.lbfgs(), loss, P0, 20)
     assert path.loss[-1] == pytest.approx(2.0, abs=1e-9)
@@ -154,6 +158,7 @@ def test_thinned_path_is_the_same_path():
     np.testing.assert_array_equal(coarse.state.count, [0, 10, 20, 30])
 
 
+@pytest.mark.slow
 def test_a_run_can_go_on():
     method = ia.adam(0.1, dt=0.5)
     full, first = ia.iterate(method, loss, P0, 20), ia.iterate(method, loss, P0, 8)

@@ -32,6 +32,7 @@ def train(folder=None, method=None, epochs=6, data=DATA, **changes):
 NOISY = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.sgd(0.1))  # a random key in its state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [ia.adam(1e-2), NOISY], ids=["adam", "noisy"])
 def test_resumed_is_never_stopped(tmp_path, method):
     whole = train(tmp_path / "whole", method)

@@ -109,6 +109,7 @@ def test_every_label_of_shards_counts(files, tmp_path):
             train(tmp_path / "run", ia.sgd(0.1), files(other), epochs=2)
 
 
+@pytest.mark.slow
 def test_every_batch_that_has_passed_counts(tmp_path):
     pytest.importorskip("orbax.checkpoint")
     batches = [(X[k : k + 60], Y[k : k + 60]) for k in range(0, 300, 60)]
@@ -137,6 +138,7 @@ def test_methods_that_need_the_loss(name, tmp_path):
     identical(whole, train(tmp_path / "cut", method, epochs=2))
 
 
+@pytest.mark.slow
 def test_a_leaf_without_numbers_is_no_obstacle(tmp_path, recwarn):
     pytest.importorskip("orbax.checkpoint")
     params = W | {"empty": jnp.zeros((0, 3))}
