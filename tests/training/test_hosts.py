@@ -156,7 +156,11 @@ def test_the_command_line(tmp_path):
     assert "accuracy" not in printed[1]
     assert steps_in(tmp_path / "run") == [22, 44, 66]
     with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:
-        close([one[name] for name in one.files], [two[name] for name in one.files], 1e-5)
+        assert one.files == two.files
+        weights = [name for name in one.files if one[name].dtype.kind == "f"]
+        assert len(weights) >= 4
+        close([one[name] for name in weights], [two[name] for name in weights], 1e-5)
+        assert all(np.array_equal(one[name], two[name]) for name in one.files if name not in weights)
 
 
 def test_nobody_to_join(monkeypatch):
