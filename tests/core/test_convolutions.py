@@ -125,6 +125,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_inside_of(name):
     program = PROGRAMS[name]

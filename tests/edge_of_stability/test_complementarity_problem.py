@@ -64,6 +64,7 @@ def test_equal_to_a_convex_solver(k):
         assert agreed >= 6
 
 
+@pytest.mark.slow
 def test_by_hand():
     with jax.enable_x64(True):
         for a, x in ((-3.0, 1.5), (0.0, 0.0), (2.0, 0.0)):

@@ -85,6 +85,7 @@ def test_a_run_can_go_on_with_its_state():
     close(rest.params, whole.params, 1e-5, 1e-7)
 
 
+@pytest.mark.slow
 def test_mapped_over_keys_and_rates():
     def final(key, rate, b1):
         return train(ia.adam(rate, b1), key=key).history.loss
@@ -121,6 +122,7 @@ def test_mapped_inside_a_compiled_function():
     close(jax.jit(jax.vmap(one))(keys), jax.vmap(one)(keys), 1e-5, 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("watch", [False, True], ids=["bare", "evaluate"])
 def test_blocks_do_not_show(monkeypatch, watch):
     """How many row numbers are drawn at a time changes nothing."""

@@ -33,6 +33,7 @@ def files(tmp_path):
     return ia.shards(str(tmp_path / "*.npz"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["shuffle", "partition"])
 @pytest.mark.parametrize("every", [None, 4, 25])
 def test_shards_are_as_good_as_memory(files, sampler, every, monkeypatch):
@@ -56,6 +57,7 @@ def test_shards_go_on(files, tmp_path):
 BATCHES = [(X[k : k + 50], Y[k : k + 50]) for k in range(0, 300, 50)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [None, 4])
 @pytest.mark.parametrize("ragged", [False, True])
 def test_batches_of_ones_own(every, ragged):
