@@ -117,11 +117,10 @@ def order(
     """
     grid = _grid(time, dts)
     check.in_unit_interval("after", after)
-    nan = np.full(len(grid.dts), np.nan)
     members = [family(float(dt)) for dt in grid.dts]
     rough = jumps(members[0], tree.at_least_float(params))
     if rough:
-        return _without_slope(grid.dts, nan, "not smooth", ", ".join(rough))
+        return _without_slope(grid.dts, np.full(len(grid.dts), np.nan), "not smooth", ", ".join(rough))
 
     def begins(dt: float) -> Any:
         return state(float(dt)) if callable(state) else state
