@@ -77,7 +77,7 @@ class Kind(NamedTuple):
         keep = {name: value for name, value in h.items() if name not in {"factor", "period", "until"}}
         options = dict(self.options)
         if self.schedule != "constant":
-            keep["learning_rate"] = lambda t: rate(self.schedule, h, t, jnp)
+            keep["learning_rate"] = lambda t: rate(self.schedule, h, jnp.asarray(t, float), jnp)
         if options.pop("beta_ramp", False):
             keep["beta"] = lambda t: ramp(h["beta"], t)
         if options.pop("masked", False):

@@ -28,10 +28,11 @@ def clock(count: jax.Array, dt: Number) -> Any:
         >>> int(clock(jnp.int32(7), 1.0)), float(clock(jnp.int32(7), 0.5))
         (7, 3.5)
     """
+    if isinstance(dt, (int, float)) and dt == 1:
+        return count  # as optax gives it: an int32, over which a schedule may make float32 even in float64 dynamics
     if jnp.issubdtype(jnp.result_type(count), jnp.integer):
-        # In float64 dynamics it is int64, because an int32 over a number is a float32 even there.
         count = jnp.asarray(count, jax.dtypes.canonicalize_dtype(jnp.int64))
-    return count if isinstance(dt, (int, float)) and dt == 1 else count * dt
+    return count * dt
 
 
 def refine(decay: Number, dt: Number) -> Any:
