@@ -174,8 +174,8 @@ def _joined(pieces: list[Path], steps: int, dt: float) -> Path:
     """Return the pieces, each of which starts where the one before ends, as one path."""
     parts = [(piece.params, piece.state, piece.loss, piece.observed) for piece in pieces]
     cut = [tree.row(part, slice(None, -1)) for part in parts[:-1]] + parts[-1:]
-    whole = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: steps + 1], *cut)
-    theta, state, losses, observed = whole
+    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: steps + 1], *cut)
+    theta, state, losses, observed = joined
     return Path(np.arange(len(losses)) * dt, theta, state, losses, None, observed=observed)
 
 

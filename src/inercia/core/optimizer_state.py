@@ -204,8 +204,8 @@ def updates_made(method: optax.GradientTransformation, params: Params, state: St
     raised = np.ones(len(scalars), bool)
     for probe in _PROBES:
         raised &= np.asarray(_counted(method, tuple(scalars), ones, fresh, probe)) == probe + 1
-    begun = jax.tree.leaves(fresh)
-    counts = {int(leaves[i]) - int(begun[i]) for i, counts in zip(scalars, raised, strict=True) if counts}
+    initial = jax.tree.leaves(fresh)
+    counts = {int(leaves[i]) - int(initial[i]) for i, counts in zip(scalars, raised, strict=True) if counts}
     if len(counts) > 1:
         raise ValueError(
             f"the counters of the state must agree on the updates made, but they show {sorted(counts)}: say at which "

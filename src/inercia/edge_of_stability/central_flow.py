@@ -161,7 +161,7 @@ def _path(run: Run, theta: Params, apart: float) -> Path:
     count = len(run.records.loss) if flow.stable else run.complete
     points = tree.row(run.records, slice(count))
     trees = jax.vmap(ravel_pytree(theta)[1])
-    nu = None if own.decay is None else points.nu[:, 0] if own.whole else trees(points.nu)
+    nu = None if own.decay is None else points.nu[:, 0] if own.scalar else trees(points.nu)
     m = None if flow.memory is None else trees(points.m)
     rebuilt, state = tree.to_numpy((trees(points.w), CentralState(m, nu)))
     times = apart * np.arange(count)

@@ -110,7 +110,7 @@ def _mean_square(own: Rule, squares: jax.Array) -> jax.Array:
     """Return what nu is a mean of: the squares (n,), their sum (1,), or nothing (0,)."""
     if own.decay is None:
         return squares[:0]
-    return jnp.sum(squares, keepdims=True) if own.whole else squares
+    return jnp.sum(squares, keepdims=True) if own.scalar else squares
 
 
 def _rate(own: Rule) -> float:

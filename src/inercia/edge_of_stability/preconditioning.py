@@ -35,7 +35,7 @@ class Rule(NamedTuple):
     bound: float  # the largest stable eigenvalue of P^{-1} H
     decay: float | None  # b2 of nu; None for methods that scale all steps alike
     scale: Callable[[Any, Any], Any]  # (nu, n updates made) -> P, elementwise; without nu a number
-    whole: bool = False  # whether nu is one number for all parameters
+    scalar: bool = False  # whether nu is one number for all parameters
 
 
 def rule(method: Any) -> Rule:
@@ -122,6 +122,6 @@ def preconditioner(method: Any, state: State, params: Params) -> Params:
     own = rule(method)
     if own.decay is None:
         return jax.tree.map(lambda p: jnp.full_like(p, own.scale(None, state.count)), params)
-    if own.whole:
+    if own.scalar:
         return jax.tree.map(lambda p: jnp.full_like(p, own.scale(state.nu, state.count)), params)
     return jax.tree.map(lambda v: own.scale(v, state.count), state.nu)
