@@ -87,7 +87,7 @@ def test_keys_and_seeds():
     for key in (0, np.int64(0), np.uint8(0), jnp.int32(0), jax.random.key(0), jax.random.PRNGKey(0)):
         close(in_memory(ONES, y, key=key).params, expected)
     for key in (1.5, True, "0", np.zeros(3)):
-        with pytest.raises(TypeError, match=r"key must be a jax\.random\.key or a whole number, but it is"):
+        with pytest.raises(TypeError, match=r"key must be a jax\.random\.key or an integer, but it is"):
             in_memory(ONES, ONES, key=key)
 
 

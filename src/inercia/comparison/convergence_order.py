@@ -56,7 +56,7 @@ DOUBTS = {
     "unstable": "no order: the iterates diverge at dt = {:g}; take smaller steps",
     "exact": "no order: iterates and flow agree to rounding",
     "rounding": "no order: at dt = {:g} the gap is at the floor of rounding; take larger steps",
-    "solver": "no order: the flow is known only to {:.0e}, too little for the gap at dt = {:g}; tighten rtol and atol",
+    "solver": "no order: the flow is accurate to {:.0e}, too little for the gap at dt = {:g}; tighten rtol and atol",
     "edge of stability": "no order: edge of stability at dt = {:g}, where the sharpness stands at {:.2f} of its bound "
     "and no plain flow follows the iterates; take smaller steps, or the central flow",
     "coarse": "no order: at dt = {:g} the iterates have left the flow; take smaller steps",

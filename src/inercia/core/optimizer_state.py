@@ -108,7 +108,7 @@ def start_state(
         dtype: of the loss, which states of line searches keep.
 
     Raises:
-        ValueError: a state of another form than the method's own, or a counter that is not a whole number of updates.
+        ValueError: a state of another form than the method's own, or a counter that is no integer number of updates.
         TypeError: an update that never gives back the dtypes that it was given.
     """
     fresh = method.init(params)

@@ -88,7 +88,7 @@ def run_central(
         flow: what does not change; the sizes of the arrays are set here.
         theta: params, float64.
         most: eigenvalues that may be critical at once.
-        clock: how positions are counted, in whole numbers.
+        clock: how positions are counted, as integers.
         progress: whether to show a bar.
         checkpoint: (load, save) of arrays by name, or None.
     """

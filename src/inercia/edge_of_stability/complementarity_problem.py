@@ -134,7 +134,7 @@ def _newton(a, b, X, M):
         residual = a + b @ plus - (plus - y)
         return plus, residual, jnp.linalg.norm(residual) / jnp.linalg.norm(a), lam, Q
 
-    def unfinished(carry):  # a step may lead away before the next ones arrive
+    def unfinished(carry):  # a step may lead away before the next ones bring it back
         *_, error, steps = carry
         return (error > _THERE) & (steps < _POLISH)
 

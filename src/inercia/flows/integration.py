@@ -35,7 +35,7 @@ from inercia.flows.vector_field import EVERYWHERE, Field, clocks, flow_of, with_
 SOLVERS = {"DOP853": 0, "RK45": 0, "RK23": 0, "Radau": 48, "BDF": 32, "LSODA": 16, "auto": 0}
 #: What "auto" starts with, what it hands over to, and the most unknowns for which it does.
 AUTO, AUTO_STIFF, AUTO_UNKNOWNS = "DOP853", "Radau", 2000
-#: Unknowns from which whole steps are compiled; below, compiling takes longer than NumPy does.
+#: Unknowns from which a step is one compiled program; below, compiling takes longer than NumPy does.
 COMPILED = 512
 #: Most bytes that an implicit solver may ask for.
 MEMORY_BOUND = 4 * 2**30

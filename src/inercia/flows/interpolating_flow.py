@@ -24,7 +24,7 @@ import optax
 from inercia.core import check
 from inercia.core.method import Params, State
 from inercia.core.optimizer_state import update_of
-from inercia.flows.smoothness import require_smooth
+from inercia.flows.smoothness import require_continuous
 
 #: The differences Delta^n whose growth measures the convergence of the series.
 _DIFFERENCES = (4, 10)
@@ -67,7 +67,7 @@ class Interpolated:
     def check(self, params: Params, state: State) -> None:
         """Raise ValueError unless the update is smooth, the first one like the next ones, and the series converges."""
         self._check_floats(params, state)
-        require_smooth(self.transformation, params, self._counted(state, params))
+        require_continuous(self.transformation, params, self._counted(state, params))
         z = self._iterates(params, state)
         if (name := _special_start(z)) is not None:
             raise ValueError(

@@ -37,7 +37,7 @@ class _LimitFlow:
         self.dt = float(getattr(transformation, "dt", 1.0))
 
     def check(self, params: Params, state: State) -> None:
-        require_smooth(self.transformation, params, kinks=False)
+        require_smooth(self.transformation, params)
 
     def __call__(self, grads: Params, state: State, params: Params = None) -> tuple[Params, State]:
         if self.order == 1:

@@ -1,9 +1,9 @@
 """Where a traced function is not smooth: the operations, and which of their branches is taken.
 
 A function is followed through its jaxpr, and with each value whether it depends on the arguments in question. An
-operation on such a value may jump (sign, round, an index), have a kink (max, abs, clamp), or choose between values by a
-comparison. Each of them is smooth as long as the same branch is taken; its **branch** is an array of bools or
-integers, as x > 0 for sign and abs, a > b for max, the index of the largest for a maximum over an axis. What is not
+operation on such a value may jump (sign, round, an index), have a slope that jumps (max, abs, clamp), or choose between
+values by a comparison. Each of them is smooth as long as the same branch is taken; its **branch** is an array of bools
+or integers, as x > 0 for sign and abs, a > b for max, the index of the largest for a maximum over an axis. What is not
 smooth is met where a branch changes.
 """
 
@@ -26,7 +26,7 @@ class Operation(NamedTuple):
     """An operation that is not smooth."""
 
     name: str
-    kind: str  # "jump", "kink", "branch" (a choice by a comparison) or "guard" (by a comparison with zero)
+    kind: str  # "jump", "slope" (jumps), "branch" (a choice by a comparison) or "guard" (by one with zero)
     branch: Any  # the branch that is taken, an array of bools or integers; None inside a loop
 
 
@@ -50,7 +50,7 @@ _JUMPS = {
     "argmin": lambda x, *, axes, **_: jnp.argmin(x, axes[0]),
     "top_k": lambda x, *, k, **_: jax.lax.top_k(x, k)[1],
 }
-_KINKS = {
+_SLOPES = {
     "max": lambda a, b, **_: a > b,
     "min": lambda a, b, **_: a < b,
     "clamp": lambda low, x, high, **_: (x > low).astype(int) + (x > high),
@@ -160,10 +160,10 @@ def _kind_of(eqn: Any, values: list, kinds: list[int], found: list[Operation]) -
             note("branch", lambda x, **_: x, "branch")
             return _DEPENDS
         if strongest == _DEPENDS and jnp.issubdtype(first, jnp.floating) and not jnp.issubdtype(to, jnp.inexact):
-            note("jump", lambda x, **_: jnp.floor(x), "conversion to whole numbers")
+            note("jump", lambda x, **_: jnp.floor(x), "conversion to integers")
         return _TRUTH if to == np.bool_ else _DEPENDS
     if name in _JUMPS or (name == "sort" and len(eqn.invars) > 1):
-        note("jump", (_JUMPS | _KINKS)[name])
-    elif name in _KINKS and not infinite and jnp.issubdtype(first, jnp.floating):
-        note("kink", _KINKS[name])
+        note("jump", (_JUMPS | _SLOPES)[name])
+    elif name in _SLOPES and not infinite and jnp.issubdtype(first, jnp.floating):
+        note("slope", _SLOPES[name])
     return strongest if eqn.outvars[0].aval.dtype == np.bool_ else _DEPENDS

@@ -1,9 +1,10 @@
 """Whether an update has a flow where it is not smooth.
 
-The limit dt -> 0 of an update u(g, s) is the flow of u, as long as u is continuous in the gradient. A **kink** (max,
-abs, clipping, amsgrad, adamax) is crossed: the flow exists, is smooth between the crossings, and the iterates follow it
-at order 1. At a **jump** (sign, round, a choice between different values) the two sides may point at each other; then
-the iterates go to and fro in every step and their limit slides along the jump, a differential inclusion and no flow.
+The limit dt -> 0 of an update u(g, s) is the flow of u, as long as u is continuous in the gradient. Where only its
+**slope jumps** (max, abs, clipping, amsgrad, adamax) the point is crossed: the flow exists, is smooth between the
+crossings, and the iterates follow it at order 1. At a **jump** (sign, round, a choice between different values) the two
+sides may point at each other; then the iterates go to and fro in every step and their limit slides along the jump, a
+differential inclusion and no flow.
 
 `nonsmooth_operations` reads the operations that are not smooth off the trace of the update; `jumps` keeps those that
 jump, and of a choice finds out by looking at both its sides where it changes. Whether iterates slide is measured by
@@ -46,7 +47,7 @@ _CROSSINGS = 6
 def nonsmooth_operations(
     transformation: optax.GradientTransformation, params: Params, state: State | None = None
 ) -> list[str]:
-    """List the operations that make the update not smooth in the gradient, kinks and jumps.
+    """List the operations that make the update not smooth in the gradient: its value or its slope jumps.
 
     Args:
         transformation: an inercia method or any optax transformation.
@@ -64,7 +65,7 @@ def nonsmooth_operations(
     """
     found = _of_update(transformation, params, state)
     jumping = _choice_jumps(transformation, params, state, found)
-    return sorted({_name(o) for o in found if o.kind in ("jump", "kink", "branch") or jumping})
+    return sorted({_name(o) for o in found if o.kind in ("jump", "slope", "branch") or jumping})
 
 
 def jumps(transformation: optax.GradientTransformation, params: Params, state: State | None = None) -> list[str]:
@@ -89,16 +90,15 @@ def jumps(transformation: optax.GradientTransformation, params: Params, state: S
     return sorted({_name(o) for o in found if o.kind == "jump" or (jumping and o.kind in ("branch", "guard"))})
 
 
-def require_smooth(
-    transformation: optax.GradientTransformation, params: Params, state: State | None = None, *, kinks: bool = True
+def require_continuous(
+    transformation: optax.GradientTransformation, params: Params, state: State | None = None
 ) -> None:
-    """Raise ValueError, naming the operations, unless the update has a flow in the gradient.
+    """Raise ValueError, naming the operations, unless the update is continuous in the gradient, so that it has a flow.
 
     Args:
         transformation: an inercia method or any optax transformation.
         params: tree of arrays.
         state: by default `transformation.init(params)`.
-        kinks: whether kinks pass; the flow is then smooth between the crossings.
     """
     found = jumps(transformation, params, state)
     if found:
@@ -106,9 +106,14 @@ def require_smooth(
             f"the update must be continuous in the gradient to have a flow, but it jumps ({', '.join(found)}): "
             "its limit is a differential inclusion."
         )
-    found = [] if kinks else nonsmooth_operations(transformation, params, state)
+
+
+def require_smooth(transformation: optax.GradientTransformation, params: Params, state: State | None = None) -> None:
+    """Raise ValueError, naming the operations, unless the update is smooth in the gradient; arguments as above."""
+    require_continuous(transformation, params, state)
+    found = nonsmooth_operations(transformation, params, state)
     if found:
-        raise ValueError(f"the update must be smooth in the gradient here, but it has kinks ({', '.join(found)}).")
+        raise ValueError(f"the update must be smooth in the gradient here, but its slope jumps ({', '.join(found)}).")
 
 
 def nonsmooth_in_loss(loss: Any, params: Params) -> list[str]:

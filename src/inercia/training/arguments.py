@@ -41,7 +41,7 @@ def key_of(key: Any) -> Any:
     if isinstance(key, jax.Array) and key.shape == () and jnp.issubdtype(key.dtype, jnp.integer):
         return jax.random.key(key)
     if isinstance(key, bool) or not isinstance(key, numbers.Integral):
-        raise TypeError(f"key must be a jax.random.key or a whole number, but it is {key!r}.")
+        raise TypeError(f"key must be a jax.random.key or an integer, but it is {key!r}.")
     return jax.random.key(int(key))
 
 
