@@ -150,7 +150,7 @@ def _iterates(method: Any, loss: Any, params: Params, steps: int, progress: bool
                 save({f"{n}.{m}": leaf for n, p in enumerate(pieces) for m, leaf in enumerate(_leaves(p))})
                 saved = time.monotonic()
             shown.update(min(len(pieces) * length, steps) - shown.n)
-    return _joined(pieces, steps, float(method.dt))
+    return _joined(pieces, steps, float(getattr(method, "dt", 1.0)))
 
 
 def _leaves(piece: Path) -> list:

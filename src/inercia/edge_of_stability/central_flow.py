@@ -39,15 +39,15 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from inercia.core import check, snapshot, tree
-from inercia.core.linear_form import linear_form
 from inercia.core.method import Params
 from inercia.core.path import Path
 from inercia.core.precision import in_float64
+from inercia.edge_of_stability.averaged_method import in_closed_form
+from inercia.edge_of_stability.averaged_reading import read_update
 from inercia.edge_of_stability.central_loop import TOL, Clock, Status
 from inercia.edge_of_stability.central_run import Run, run_central
 from inercia.edge_of_stability.central_step import Flow
 from inercia.edge_of_stability.eigenpairs import CurvatureError, Spectrum, check_k
-from inercia.edge_of_stability.preconditioning import rule
 from inercia.flows.iteration import diverged_at
 from inercia.flows.smoothness import nonsmooth_in_loss
 
@@ -116,14 +116,10 @@ def central(
         (1.73, 1.73)
     """
     steps, every = check.recorded(steps, every)
+    dt = float(getattr(method, "dt", 1.0))
     substeps = check.integer("substeps", substeps)
     if k is not None and check.integer("k", k) > MOST:
         raise ValueError(f"k must be at most {MOST}, but it is {k}.")
-    rule(method)
-    form = linear_form(method)
-    decayed = getattr(method, "hyper", {}).get("weight_decay")
-    if decayed or form is None or form.kind == "nesterov" or (form.kind == "heavy ball" and form.second_moment):
-        raise ValueError("no central flow is given for nesterov, weight decay, or a sum of preconditioned steps.")
     check.real("params", params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
@@ -133,16 +129,17 @@ def central(
         if k is not None:
             check_k(k, size)
         _warn_of_nonsmooth_loss(loss, theta)
-        flow = Flow(method, loss, stable)
+        read = None if in_closed_form(method) is not None else read_update(method, theta)
+        flow = Flow(method, loss, stable, read=read)
         # One update beyond the last point, for its X.
         clock = Clock(substeps, every, (steps + 1) * substeps)
         most = min(k or MOST, size)
         settings = {"flow": "stable" if stable else "central", "k": most, "substeps": substeps, "every": every}
         kept = snapshot.of_run(checkpoint, method, loss, theta, **settings, steps=steps)
         run = run_central(flow, theta, most, clock, progress=progress, checkpoint=kept)
-        path = _path(run, theta, every * float(method.dt))
+        path = _path(run, theta, every * dt)
     if run.stand.status != Status.FINE and not stable:
-        raise _failed(run, path, substeps, float(method.dt))
+        raise _failed(run, path, substeps, dt)
     _warn_of_more_than(most, run, path.times)
     return path
 
@@ -157,12 +154,17 @@ class CentralState(NamedTuple):
 def _path(run: Run, theta: Params, apart: float) -> Path:
     """Return the points of a run; of a stable flow that was stopped all, with nan from there."""
     flow = run.stand.flow
-    own = flow.rule
+    own = flow.averaged
     count = len(run.records.loss) if flow.stable else run.complete
     points = tree.row(run.records, slice(count))
     trees = jax.vmap(ravel_pytree(theta)[1])
-    nu = None if own.decay is None else points.nu[:, 0] if own.scalar else trees(points.nu)
-    m = None if flow.memory is None else trees(points.m)
+    size = points.w.shape[1]
+
+    def moments(flat, many):
+        found = tuple(trees(flat[:, n * size : (n + 1) * size]) for n in range(many))
+        return None if not many else found[0] if many == 1 else found
+
+    m, nu = moments(points.m, len(own.memory)), points.nu[:, 0] if own.scalar else moments(points.nu, own.moments)
     rebuilt, state = tree.to_numpy((trees(points.w), CentralState(m, nu)))
     times = apart * np.arange(count)
     observed = {

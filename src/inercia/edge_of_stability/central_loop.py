@@ -18,15 +18,14 @@ import jax
 import jax.numpy as jnp
 
 from inercia.core.convolutions import fast_convolutions
+from inercia.edge_of_stability.averaged_method import Moment
 from inercia.edge_of_stability.central_step import (
     CRITICAL,
     STIFF,
     Flow,
-    Moment,
     divisions,
     freeze,
     predicted_eigenvalues,
-    scale_at,
     substep,
     vector_loss,
 )
@@ -105,12 +104,12 @@ class Clock(NamedTuple):
 def _nearby(flow: Flow, values: jax.Array) -> jax.Array:
     """Return which eigenvectors must converge: those that may soon be critical, and the first."""
     first = jnp.arange(len(values)) == 0
-    return first if flow.stable else first | (values > NEAR * flow.rule.bound)
+    return first if flow.stable else first | (values > NEAR * flow.bound)
 
 
 def operator(flow: Flow, theta: Any, at: Moment) -> Any:
     """Return P^{-1/2} H P^{-1/2} on rows."""
-    return hessian_on_rows(vector_loss(flow, theta), at.w, jnp.sqrt(scale_at(flow.rule, at.nu, at.time)))
+    return hessian_on_rows(vector_loss(flow, theta), at.w, jnp.sqrt(flow.averaged.scale(at.nu, at.time)))
 
 
 def _eigenpairs(flow: Flow, theta: Any, state: State, iterations: Any) -> Tracked:
@@ -123,7 +122,7 @@ def _eigenpairs(flow: Flow, theta: Any, state: State, iterations: Any) -> Tracke
 
 def _length(flow: Flow, clock: Clock, state: State, values: jax.Array) -> jax.Array:
     """Return the length of the next interval, in substeps."""
-    c, largest = flow.rule.bound, values[0] / flow.rule.bound
+    c, largest = flow.bound, values[0] / flow.bound
     if flow.stable:
         return jnp.minimum(clock.substeps, clock.total - state.position)
     judged = jnp.isfinite(values) & jnp.isfinite(state.predicted)
@@ -141,7 +140,7 @@ def _length(flow: Flow, clock: Clock, state: State, values: jax.Array) -> jax.Ar
 
 def _judge(flow: Flow, found: Tracked, active: jax.Array, may_grow: Any) -> tuple[jax.Array, jax.Array]:
     """Return the status and how many rows the next interval starts from."""
-    c = flow.rule.bound
+    c = flow.bound
     lost = ((found.residual > TOL) & _nearby(flow, found.values)).any()
     wanted = (found.values > TRACKED * c).sum() + GUARD
     if flow.stable:
@@ -168,7 +167,7 @@ def _cross(
     """Cross one interval; return the state at its end and the records."""
     k, values, length = flow.k, found.values, 1 / clock.substeps
     many, parts = _length(flow, clock, state, values), divisions(flow, values[0], clock.substeps)
-    beyond = (values > CRITICAL * flow.rule.bound).sum() > k if not flow.stable else jnp.asarray(False)
+    beyond = (values > CRITICAL * flow.bound).sum() > k if not flow.stable else jnp.asarray(False)
     critical = jnp.full(k, -jnp.inf) if flow.stable else values[:k]
     frozen, hessian = freeze(flow, f, state.at, critical, found.rows[:k], length)
 

@@ -210,7 +210,7 @@ def _grown(stand: Stand, most: int) -> Stand:
 
 def _probed(stand: Stand, verified: Stand, theta: Any, returns: int) -> tuple[Stand, bool]:
     """Look for an eigenvalue that is not tracked; return where to go on, and whether that is a place before."""
-    flow, c = stand.flow, stand.flow.rule.bound
+    flow, c = stand.flow, stand.flow.bound
     if not flow.rows or flow.stable:
         return stand, False
     value, vector = probe_at(flow, theta, stand.state, jax.random.key(stand.position))

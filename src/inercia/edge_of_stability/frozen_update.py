@@ -75,9 +75,16 @@ def frozen(method: optax.GradientTransformation, own: Reading, state: State, par
 
 
 def steps_seen(own: Reading, state: State) -> list:
-    """Return for every leaf of the params the steps that its memory has seen, None where it is not corrected."""
+    """Return for every leaf of the params the steps that its memory has seen, None where it is not corrected.
+
+    A counter that is a float, as in a flow, may stand between two steps.
+    """
     leaves = jax.tree.leaves(state)
-    return [None if i is None else leaves[i] // own.counters[i] for i in own.clocks]
+
+    def steps(i):
+        return leaves[i] / own.counters[i] if is_float(leaves[i]) else leaves[i] // own.counters[i]
+
+    return [None if i is None else steps(i) for i in own.clocks]
 
 
 def _before(aged: Callable[[list], list], stand: list) -> list:
@@ -128,6 +135,11 @@ def _solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
 def _power(matrix: jax.Array, n: Any) -> jax.Array:
     if matrix.shape[-1] == 1:
         return matrix ** jnp.asarray(n, matrix.dtype)
+
+    if is_float(n):  # between two powers
+        low = jnp.maximum(jnp.floor(n), 0).astype(int)
+        part = n - low
+        return (1 - part) * _power(matrix, low) + part * _power(matrix, low + 1)
 
     def doubled(bit, carry):
         power, square = carry

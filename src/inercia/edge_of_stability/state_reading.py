@@ -85,7 +85,7 @@ def _read(method: Any, structure: Any, shapes: tuple) -> Reading:
             memory |= _odd(*tried)
     own = Reading(
         period,
-        _slots(fresh, sorted(memory), zero),
+        slots_of(fresh, sorted(memory), zero, "a memory of gradients"),
         _counters(partial(_stepped, method, period, gradient, params=zero), tried[0]),
     )
     theta = _random(1001, zero, 37 * float(np.sqrt(sum(map(np.prod, shapes)))))
@@ -173,8 +173,8 @@ def _odd(plus: State, minus: State, still: State) -> set[int]:
     return odd
 
 
-def _slots(state: State, memory: list[int], params: Params) -> tuple[tuple[int, ...], ...]:
-    """Return for every leaf of the params the leaves of the state that are its memory."""
+def slots_of(state: State, memory: list[int], params: Params, what: str) -> tuple[tuple[int, ...], ...]:
+    """Return for every leaf of the params those of the given leaves of the state that are laid out like it."""
     held: list[list[int]] = [[] for _ in jax.tree.leaves(params)]
     own = jax.tree_util.tree_leaves_with_path(params)
     leaves = jax.tree_util.tree_leaves_with_path(state)
@@ -183,7 +183,7 @@ def _slots(state: State, memory: list[int], params: Params) -> tuple[tuple[int, 
         fits = [j for j, (at, p) in enumerate(own) if keys[len(keys) - len(at) :] == at and p.shape == leaf.shape]
         if not fits:
             name = f"state{jax.tree_util.keystr(keys)}"
-            raise ValueError(f"{name} is a memory of gradients, and must be laid out like the params to be read.")
+            raise ValueError(f"{name} is {what}, and must be laid out like the params to be read.")
         held[max(fits, key=lambda j: len(own[j][0]))].append(i)
     return tuple(tuple(slots) for slots in held)
 
