@@ -130,17 +130,6 @@ def test_precision_and_chunks():
 @pytest.mark.slow
 def test_what_it_refuses():
     for call, kind, sentence in (
-        (lambda: ia.central(ia.nadam(0.1), loss, START, 1), ValueError, "no preconditioner is given for nadam"),
-        (
-            lambda: ia.central(ia.adamw(0.1), loss, START, 1),
-            ValueError,
-            "no central flow is given for nesterov, weight decay",
-        ),
-        (
-            lambda: ia.central(ia.sgd(0.1, 0.9, nesterov=True), loss, START, 1),
-            ValueError,
-            "no central flow is given for nesterov",
-        ),
         (lambda: ia.central(ia.momentum(0.1, lambda n: 0.9), loss, START, 1), ValueError, "constant decays"),
         (lambda: ia.central(ia.sgd(0.1), loss, START, 1, k=33), ValueError, "k must be at most 32"),
         (lambda: ia.central(ia.sgd(0.1), loss, START, 10, every=3), ValueError, "every must divide steps"),

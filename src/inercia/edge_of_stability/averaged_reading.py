@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from inercia.core.method import Params
 from inercia.edge_of_stability.averaged_update import KEPT, Read, Slot, second_moments_of, state_of, zeros_like_params
@@ -25,7 +24,7 @@ from inercia.edge_of_stability.state_reading import fresh_state, reading, slots_
 from inercia.flows.smoothness import require_continuous
 
 #: Steps made at which corrections for a start at zero have faded; the first at which the method still moves is taken.
-_LATE = (10**6, 10**4, 1000, 100)
+_LATE = (10**6, 10**4, 1000, 100, 30, 10, 3)
 #: Steps made at which decays must be as they are late.
 _EARLY = (3, 50)
 #: Largest relative difference of the bounds of two parameters, and largest of decays, within a leaf and in time.
@@ -48,7 +47,7 @@ class Linear(NamedTuple):
     decay: list  # (...)
 
 
-def read_update(method: optax.GradientTransformation, params: Params) -> Read:
+def read_update(method: Any, params: Params) -> Read:
     """Read what the central flow needs off a transformation's update; of the params only the shapes matter.
 
     Raises:
@@ -58,7 +57,7 @@ def read_update(method: optax.GradientTransformation, params: Params) -> Read:
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         leaves, structure = jax.tree.flatten(params)
         shapes = tuple(jnp.shape(p) for p in leaves)
-        zero = jax.tree.unflatten(structure, [np.zeros(shape) for shape in shapes])
+        zero = jax.tree.unflatten(structure, [jnp.zeros(shape) for shape in shapes])
         require_continuous(method, zero)
         read = Read(method, own, structure, shapes, (), _second_moments(method, own, zero), 0.0, False)
         _refuse_decay_in_the_gradient(read)
@@ -80,8 +79,8 @@ def read_update(method: optax.GradientTransformation, params: Params) -> Read:
 def _second_moments(method: Any, own: Reading, zero: Params) -> tuple[tuple[int, ...], ...]:
     """Return for every leaf of the params the second moments that gradients change."""
     state = fresh_state(method, zero)
-    one = jax.tree.map(lambda p: np.full(np.shape(p), 1e-2), zero)
-    states = [step_of(method, own.period, g, state, zero)[1] for g in (one, jax.tree.map(np.zeros_like, one))]
+    one = jax.tree.map(lambda p: jnp.full(p.shape, 1e-2), zero)
+    states = [step_of(method, own.period, g, state, zero)[1] for g in (one, jax.tree.map(jnp.zeros_like, one))]
     memory = {i for slots in own.memory for i in slots}
     changed = [
         i
@@ -93,18 +92,15 @@ def _second_moments(method: Any, own: Reading, zero: Params) -> tuple[tuple[int,
 
 def _late(read: Read) -> Linear:
     """Return the linear update where corrections for the start have faded; refuse decays that change in time."""
-    found = []
     for steps in _LATE:
-        linear = _linear(read, steps)
-        if all(np.any(np.asarray(u)) or np.any(np.asarray(v)) for u, v in zip(linear.u_g, linear.u_m, strict=True)):
-            found.append(linear)
-    if not found:
-        found = [_linear(read, _LATE[0])]  # some params are never moved
+        late = _linear(read, steps)
+        if any(np.any(np.asarray(u)) for u in (*late.u_g, *late.u_m)):
+            break
     for early in (_linear(read, steps).B for steps in _EARLY):
-        for then, now in zip(early, found[0].B, strict=True):
+        for then, now in zip(early, late.B, strict=True):
             if np.abs(np.asarray(then) - np.asarray(now)).max(initial=0) > _SAME:
                 raise ValueError("a central flow needs memories whose decay does not change in time, but one's does.")
-    return found[0]
+    return late
 
 
 def _linear(read: Read, steps: int) -> Linear:
@@ -182,7 +178,7 @@ def _bounds(u_g: Any, u_m: Any, B: Any, C: Any, decay: Any) -> np.ndarray:
         grid = np.geomspace(_FROM / gain, min(edge * (1 - _OUTSIDE), _TO / gain), _POINTS)
         outside = np.flatnonzero([radius(x) > _OUTSIDE for x in grid])
         if len(outside) and outside[0] > 0:
-            edge = brentq(radius, grid[outside[0] - 1], grid[outside[0]])
+            edge: Any = brentq(radius, grid[outside[0] - 1], grid[outside[0]])
         found.append(edge * gain)
     return np.asarray(found)
 

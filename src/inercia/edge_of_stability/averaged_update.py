@@ -161,6 +161,13 @@ def state_of(read: Read, nu: jax.Array, memories: list[jax.Array], steps: Any) -
     return jax.tree.unflatten(structure, leaves)
 
 
+def memories_of(read: Read, m: jax.Array) -> list[jax.Array]:
+    """Return the memories (n,) that stand where a flow's m (s n,) does."""
+    answers = _columns(tuple(tuple(slot.answer for slot in slots) for slots in read.slots))
+    blocks = m.reshape(-1, read.size)
+    return [block * _vector(read.shapes, [a or 0.0 for a in at]) for block, at in zip(blocks, answers, strict=True)]
+
+
 def second_moments_of(read: Read, leaves: list, otherwise: jax.Array) -> jax.Array:
     """Return the second moments (q n,) among a state's leaves; `otherwise` where a parameter has none."""
     blocks = []
@@ -170,8 +177,8 @@ def second_moments_of(read: Read, leaves: list, otherwise: jax.Array) -> jax.Arr
     return jnp.concatenate(blocks) if blocks else otherwise
 
 
-def _columns(indices: tuple[tuple[int, ...], ...]) -> list[list[int | None]]:
-    """Return for the first, second, ... of every leaf's indices a list over leaves, None where it has fewer."""
+def _columns(indices: tuple[tuple[Any, ...], ...]) -> list[list[Any]]:
+    """Return for the first, second, ... of every leaf's entries a list over leaves, None where it has fewer."""
     return [[at[k] if k < len(at) else None for at in indices] for k in range(max(map(len, indices), default=0))]
 
 

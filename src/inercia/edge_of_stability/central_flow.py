@@ -28,6 +28,9 @@ with the bound c = (2+2b)/(1-b). r matches the decay of m from update to update,
 fills from zero, b/(1-b) P^{-1} g. The lecture's order is one update later, m(0) = (1 - r/(1-b)) g, and its bound is
 c = 1; it oscillates by turning, and a turning delta has a covariance just as well.
 
+Of any other transformation P, the memories and what nu makes of a covariance are read off the update, see
+`averaged_update`: of AdamW (w' has the decay too), NAdam, Nesterov with a constant b, AdaBelief, Adan, and of chains.
+
 Source: Cohen, Damian, Talwalkar, Kolter & Lee 2025, Understanding optimization in deep learning with central flows.
 """
 
@@ -35,6 +38,7 @@ import warnings
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
@@ -42,7 +46,8 @@ from inercia.core import check, snapshot, tree
 from inercia.core.method import Params
 from inercia.core.path import Path
 from inercia.core.precision import in_float64
-from inercia.edge_of_stability.averaged_method import in_closed_form
+from inercia.edge_of_stability.acting_clips import first_acting_clip
+from inercia.edge_of_stability.averaged_method import Moment, in_closed_form
 from inercia.edge_of_stability.averaged_reading import read_update
 from inercia.edge_of_stability.central_loop import TOL, Clock, Status
 from inercia.edge_of_stability.central_run import Run, run_central
@@ -71,8 +76,10 @@ def central(
     """Integrate the central flow of a method, which goes on where the plain flow leaves the iterates.
 
     Args:
-        method: sgd (also with momentum, without nesterov), momentum, rmsprop, scalar_rmsprop or adam, of inercia; the
-            learning rate may be a schedule.
+        method: any optax transformation that acts on each parameter on its own, and linearly in gradient and memory
+            once its second moments are frozen: preconditioner, bound and memory are read off its update, clips as idle.
+            Of sgd, momentum, rmsprop, scalar_rmsprop and adam of inercia they are in closed form. The learning rate may
+            be a schedule.
         loss: params -> scalar, three times differentiable; for data that do not fit at once, `in_chunks`.
         params: where the method starts; computed in float64 whatever its precision.
         steps: length in updates of the method.
@@ -96,15 +103,16 @@ def central(
         computations of the eigenvectors, at most four updates apart, critical eigenvalues are carried linearly.
 
     Raises:
-        ValueError: a method whose central flow is not derived, k out of range, every that does not divide steps, a
-            loss that is not one real number, a checkpoint of another run.
+        ValueError: a method without a central flow, with the reason (sign methods, scaling by norms, running maxima,
+            weight decay inside the gradient, decays that change in time, parameters with different bounds); k out of
+            range, every that does not divide steps, a loss that is not one real number, a checkpoint of another run.
         TypeError: integer or complex params.
         CurvatureError: a curvature that is not finite, eigenvectors that did not converge, or an X that could not be
             found, with the time; its `path` holds the points before.
 
     Warns:
         InerciaWarning: a loss that is not smooth, since the central flow needs its third derivatives; more
-            than k critical eigenvalues.
+            than k critical eigenvalues; a clip that acts on the gradients along the flow.
 
     Example:
         >>> import inercia, jax.numpy as jnp
@@ -138,17 +146,20 @@ def central(
         kept = snapshot.of_run(checkpoint, method, loss, theta, **settings, steps=steps)
         run = run_central(flow, theta, most, clock, progress=progress, checkpoint=kept)
         path = _path(run, theta, every * dt)
+        acting = None if read is None else first_acting_clip(read, loss, theta, _moments(run, every))
     if run.stand.status != Status.FINE and not stable:
         raise _failed(run, path, substeps, dt)
     _warn_of_more_than(most, run, path.times)
+    if acting is not None:
+        warnings.warn(_CLIPPED.format(acting * dt), check.InerciaWarning, stacklevel=2)
     return path
 
 
 class CentralState(NamedTuple):
     """Moments along a central flow, leading axis = time; None where the method has none."""
 
-    m: Params  # of the gradient, like params
-    nu: Params  # of its square, like params; (n,) where the method has one for all
+    m: Params  # of the gradient, like params; a tuple of such trees where the method has several
+    nu: Params  # of its square, likewise; (n,) where the method has one for all
 
 
 def _path(run: Run, theta: Params, apart: float) -> Path:
@@ -189,6 +200,18 @@ _WHY = {
     Status.LOST: "an eigenvector did not converge: take more substeps, or a larger k",
     Status.NO_BALANCE: "no oscillation holds the curvature at its bound: take more substeps, or a lower learning rate",
 }
+
+
+_CLIPPED = (
+    "the update is not linear at time {:g}, where a clip acts: the central flow goes on as if it did not; take a "
+    "larger clip, or a smaller learning rate."
+)
+
+
+def _moments(run: Run, every: int) -> Moment:
+    """Return the points of a run that were met, times in updates."""
+    w, m, nu = (part[: run.complete] for part in run.records[:3])
+    return Moment(w, m, nu, jnp.arange(float(run.complete)) * every)
 
 
 def _failed(run: Run, path: Path, substeps: int, dt: float) -> CurvatureError:

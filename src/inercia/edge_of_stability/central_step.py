@@ -53,7 +53,7 @@ class Flow(NamedTuple):
     @property
     def bound(self) -> float:
         """The largest stable eigenvalue of P^{-1} H."""
-        return self.averaged.bound
+        return self.averaged.bound if self.read is None else self.read.bound
 
 
 class Frozen(NamedTuple):

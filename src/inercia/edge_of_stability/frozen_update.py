@@ -48,7 +48,7 @@ class Frozen(NamedTuple):
     answer: Callable[[list], list]  # u in answer to a constant gradient of 1, by leaf, after as many steps, or None
 
 
-def frozen(method: optax.GradientTransformation, own: Reading, state: State, params: Params) -> Frozen:
+def frozen(method: Any, own: Reading, state: State, params: Params) -> Frozen:
     """Return the linear update of a state's second moments; pure."""
     leaves, structure = jax.tree.flatten(state)
     at = {i for slots in own.memory for i in slots}
@@ -94,7 +94,7 @@ def _before(aged: Callable[[list], list], stand: list) -> list:
     def corrected(_, now):
         return [
             # A leaf that does not answer stands by itself, as a hyperparameter does.
-            x + (s - y) / jnp.where(jnp.abs(d) > 1e-6, d, 1)
+            (x + (s - y) / jnp.where(jnp.abs(d) > 1e-6, d, 1)).astype(x.dtype)
             for x, s, y, d in zip(now, stand, aged(now), slope, strict=True)
         ]
 

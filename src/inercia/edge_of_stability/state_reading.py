@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from inercia.core import check
 from inercia.core.method import Params, State
@@ -39,7 +38,7 @@ _FOREVER = 1e9
 _FAINT = 1e-60
 
 
-def read_preconditioner(method: optax.GradientTransformation, state: State, params: Params) -> Params:
+def read_preconditioner(method: Any, state: State, params: Params) -> Params:
     """Return the P of a transformation's last update, a tree like params; pure, and made for `jit`.
 
     Args:
@@ -62,7 +61,7 @@ def read_preconditioner(method: optax.GradientTransformation, state: State, para
     return jax.tree.unflatten(jax.tree.structure(params), [jnp.where(a == 0, jnp.inf, -1 / a) for a in answer])
 
 
-def reading(method: optax.GradientTransformation, params: Params) -> Reading:
+def reading(method: Any, params: Params) -> Reading:
     """Return what the leaves of the state are; of the params only the shapes matter. Raises as above."""
     check.real("params", params)
     shapes = tuple(jnp.shape(p) for p in jax.tree.leaves(params))
