@@ -32,11 +32,11 @@ def page() -> str:
     return frame.replace(_STYLE, style).replace(_SCRIPT, joined("main.js"))
 
 
-def joined(entry: str) -> str:
-    """Return a module of the explorer with all that it imports, as one script.
+def joined(*entries: str) -> str:
+    """Return modules of the explorer with all that they import, as one script.
 
     Args:
-        entry: the module's file below this folder, for example "arithmetic/experiment.js".
+        entries: the modules' files below this folder, for example "arithmetic/experiment.js".
 
     Raises:
         ValueError: imports in a circle, a name that the imported module does not export, or one that two declare.
@@ -46,7 +46,7 @@ def joined(entry: str) -> str:
         >>> "import" in script, "export" in script
         (False, False)
     """
-    modules = in_order(entry)
+    modules = in_order(*entries)
     owners: dict[str, str] = {}
     for name, text in modules.items():
         for group, single in _DECLARED.findall(text):
@@ -59,8 +59,8 @@ def joined(entry: str) -> str:
     return "\n".join(_EXPORT.sub("", _IMPORT.sub("", text)) for text in modules.values())
 
 
-def in_order(entry: str) -> dict[str, str]:
-    """Return the text of a module and of all that it imports, by file, each after those that it imports."""
+def in_order(*entries: str) -> dict[str, str]:
+    """Return the text of modules and of all that they import, by file, each after those that it imports."""
     modules: dict[str, str] = {}
 
     def visit(file: Path, above: tuple[Path, ...]) -> None:
@@ -78,5 +78,6 @@ def in_order(entry: str) -> dict[str, str]:
                 raise ValueError(f"{name} imports {', '.join(sorted(missing))}, which {used.name} does not export.")
         modules[name] = text
 
-    visit((ROOT / entry).resolve(), ())
+    for entry in entries:
+        visit((ROOT / entry).resolve(), ())
     return modules

@@ -11,9 +11,11 @@ import { LOSSES } from "./losses.js";
 import { METHODS, perUpdate } from "./methods.js";
 import { normals } from "./noise.js";
 
-export const HALVINGS = 4;
+const LEVELS = 4; // dt, dt/2, dt/4, dt/8; one less where that would be many updates
+const MANY = 2000;
+const KEPT = 700; // most iterates that are kept of a run
 const FAR = 1e12; // where iterates count as diverged
-const SMOOTH = 300; // least number of points that the flow is drawn with
+const SMOOTH = 600; // least number of points that the flow is drawn with
 
 export const lossOf = (settings) => LOSSES[settings.loss].make(settings);
 
@@ -86,33 +88,39 @@ function energies(settings, loss, points, size, count) {
   return Float64Array.from({ length: count }, (_, i) => energy(settings, loss, points, size * i));
 }
 
-// Everything that the views draw. The iterates stand at k dt; between two of them the flow has `stride` points.
+// Everything that the views draw. Iterates are kept at `count` times after the start, `spacing` apart, which is every
+// update unless there are very many; between two of them the flow has `stride` points.
 export function experiment(settings) {
   const loss = lossOf(settings);
   const { size } = METHODS[settings.method];
-  const updates = Math.max(1, Math.floor(settings.time / settings.dt + 1e-9));
-  const stride = Math.max(1, Math.ceil(SMOOTH / updates));
-  const times = Float64Array.from({ length: updates * stride + 1 }, (_, i) => (i * settings.dt) / stride);
+  const made = Math.max(1, Math.floor(settings.time / settings.dt + 1e-9));
+  const every = Math.ceil(made / KEPT);
+  const count = Math.floor(made / every);
+  const spacing = every * settings.dt;
+  const stride = Math.max(1, Math.ceil(SMOOTH / count));
+  const times = Float64Array.from({ length: count * stride + 1 }, (_, i) => (i * spacing) / stride);
   const path = flow(settings, loss, times);
   const common = Math.floor((path.reached - 1) / stride) + 1;
-  const noise = settings.noise > 0 ? normals(settings.seed, 2 * updates * 2 ** (HALVINGS - 1)) : null;
-  const levels = Array.from({ length: HALVINGS }, (_, level) => {
+  const halvings = made > MANY ? LEVELS - 1 : LEVELS;
+  const noise = settings.noise > 0 ? normals(settings.seed, 2 * made * 2 ** (halvings - 1)) : null;
+  const levels = Array.from({ length: halvings }, (_, level) => {
     const finer = { ...settings, dt: settings.dt / 2 ** level };
-    const { points, diverged } = iterate(finer, loss, updates * 2 ** level, 2 ** level, noise);
+    const steps = every * 2 ** level;
+    const { points, diverged } = iterate(finer, loss, count * steps, steps, noise);
     const distance = gaps(points, path.points, size, stride, common);
     return { dt: finer.dt, points, diverged, distance, largest: distance.reduce((x, y) => Math.max(x, y), 0) };
   });
-  const dts = levels.map((level) => level.dt);
-  const largest = levels.map((level) => level.largest);
+  const other = settings.both ? { momentum: "lecture", lecture: "momentum" }[settings.method] : undefined;
   return {
-    settings, loss, size, updates, stride, times, levels,
+    settings, loss, size, every, count, spacing, stride, times, levels,
     iterates: levels[0].points,
     diverged: levels[0].diverged,
+    other: other ? iterate({ ...settings, method: other }, loss, count * every, every, noise).points : null,
     flow: path.points,
     reached: path.reached,
-    order: slope(dts, largest),
+    order: slope(levels.map((level) => level.dt), levels.map((level) => level.largest)),
     energy: {
-      iterates: energies(settings, loss, levels[0].points, size, updates + 1),
+      iterates: energies(settings, loss, levels[0].points, size, count + 1),
       flow: energies(settings, loss, path.points, size, path.reached),
     },
   };

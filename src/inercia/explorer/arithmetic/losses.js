@@ -75,7 +75,7 @@ export const LOSSES = {
   wells: { make: () => wells, start: [-0.2, 1.5], rate: 0.5, view: [[-2.1, 2.1], [-1.6, 2.1]] },
   valley: { make: () => valley, start: [-0.6, 0.9], rate: 0.05, view: [[-1.9, 2.1], [-1.1, 2.9]] },
   quadratic: { make: quadratic, start: [-2, 1], rate: 0.3, view: [[-3, 3], [-2.2, 2.2]] },
-  neuron: { make: () => neuron, start: [-0.4, 2.2], rate: 1, view: [[-3.2, 3.6], [-3, 3]] },
+  neuron: { make: () => neuron, start: [2.5, -1.5], rate: 0.5, view: [[-3.2, 3.6], [-3, 3]] },
 };
 
 // The eigenvalues of a Hessian, the smaller first.
