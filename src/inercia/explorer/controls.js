@@ -2,7 +2,7 @@
 
 import { LOSSES } from "./arithmetic/losses.js";
 import { METHODS } from "./arithmetic/methods.js";
-import { DEFAULTS, SLIDERS, convertedRate, positionOf, shown, usualRate, valueAt } from "./settings.js";
+import { DEFAULTS, SLIDERS, convertedRate, positionOf, refinement, shown, usualRate, valueAt } from "./settings.js";
 import { STORIES } from "./stories.js";
 
 const SYMBOLS = {
@@ -24,14 +24,14 @@ function matters(key, { loss, method }) {
   return !["b", "b2", "eps"].includes(key) || METHODS[method].reads.includes(key);
 }
 
-function pills(box, name, options, chosen) {
+function pills(box, group, options, chosen) {
   for (const option of options) {
     const label = document.createElement("label");
-    const input = Object.assign(document.createElement("input"), { type: "radio", name, value: option });
-    const words = document.createElement("span");
-    words.dataset.text = option;
+    const input = Object.assign(document.createElement("input"), { type: "radio", name: group, value: option });
+    const name = document.createElement("span");
+    name.dataset.text = option;
     input.addEventListener("change", () => chosen(option));
-    label.append(input, words);
+    label.append(input, name);
     box.append(label);
   }
 }
@@ -80,6 +80,6 @@ export function controls(current, change) {
     find("#both").checked = settings.both;
     find("#both-row").hidden = settings.method !== "momentum" && settings.method !== "lecture";
     find("#redraw").hidden = settings.noise === 0;
-    find("#equations").textContent = EQUATIONS[settings.method];
+    find("#equations").textContent = EQUATIONS[settings.method] + refinement(settings);
   };
 }

@@ -59,6 +59,17 @@ export function shown(key, value) {
   return digits === null ? `${Number(value.toPrecision(3))}` : `${Number(value.toFixed(digits))}`;
 }
 
+// A formula in a and b as it reads for one update of a refined method: a' and b' in place of a and b.
+export const primed = (formula, { dt }) => (dt === 1 ? formula : formula.replace(/[ab]/g, "$&′"));
+
+// What a' and b' are.
+export function refinement({ method, dt }) {
+  if (dt === 1) return "";
+  const rate = method.startsWith("nesterov") ? "a′ = a dt²" : "a′ = a dt";
+  const decays = { momentum: ["b"], lecture: ["b"], nesterov: ["b"], rmsprop: ["b₂"], adam: ["b", "b₂"] }[method] ?? [];
+  return `\n${[rate, ...decays.map((b) => `${b}′ = 1−(1−${b}) dt`)].join(",  ")}`;
+}
+
 // The rate that gives the same long-run speed with another method; that of adaptive ones is a length of its own.
 export function convertedRate({ a, b, loss, method }, next) {
   if (isAdaptive(next)) return isAdaptive(method) ? a : ADAPTIVE_RATE;

@@ -2,7 +2,7 @@
 // multipliers do, with the bounds, and the curve on which the flow is critically damped.
 
 import { bound, multipliers } from "../arithmetic/stability.js";
-import { SLIDERS } from "../settings.js";
+import { SLIDERS, primed } from "../settings.js";
 import { axes, decades, frame, inside, line, mark, text } from "./plot.js";
 
 const PRODUCT = [0.003, 300];
@@ -54,7 +54,7 @@ export function drawDiagram(surface, model, { modes, words }) {
   });
   frame(surface, ax, {
     xTicks: decades(PRODUCT, 6), yTicks: [0, 0.5, 0.9, 0.99, 0.999].map(up),
-    xName: "aλ", yName: "b", yLabel: (value) => String(Number((1 - 10 ** -value).toFixed(3))),
+    xName: primed("aλ", model.settings), yName: primed("b", model.settings), yLabel: (value) => String(Number((1 - 10 ** -value).toFixed(3))),
   });
   inside(surface, ax, () => {
     const heights = (i) => (TOP * i) / 60;
@@ -70,7 +70,7 @@ export function drawDiagram(surface, model, { modes, words }) {
       const critical = (beta) => (method.startsWith("nesterov") ? (1 - beta) ** 2 / 4 : (1 - beta) / 4);
       curve(critical, { colour: ink.flow, width: 1.5, dash: [3, 3] });
     }
-    refinement(surface, ax, model.settings, curvatures[1], form);
+    shrinking(surface, ax, model.settings, curvatures[1], form);
     const y = ax.Y(up(Math.min(form.b, 0.9995)));
     const low = Math.max(PRODUCT[0], form.rate * curvatures[0]);
     ctx.strokeStyle = ink.text;
@@ -85,7 +85,7 @@ export function drawDiagram(surface, model, { modes, words }) {
 }
 
 // Where the point goes as dt shrinks from 1.
-function refinement(surface, ax, { method, a, b }, curvature, form) {
+function shrinking(surface, ax, { method, a, b }, curvature, form) {
   if (form.kind === "GD" || method === "nesterov-k") return;
   const { low } = SLIDERS.dt;
   const dt = (i) => low ** (i / 20);

@@ -2,6 +2,7 @@
 // curvatures of the loss on one axis with the bounds of the two orders of momentum.
 
 import { flowMultipliers, bound, multipliers } from "../arithmetic/stability.js";
+import { primed } from "../settings.js";
 import { axes, decades, font, label, mark, text } from "./plot.js";
 
 const STRIP = 72;
@@ -42,7 +43,7 @@ export function drawMultipliers(surface, model, { modes, words }) {
       mark(surface, ...place(mu), { colour: ink.iterates, radius: 4 + i });
     }
   });
-  strip(surface, modes, other, words);
+  strip(surface, modes, other, (kind) => primed(words[`bound_${kind}`], model.settings));
 }
 
 function plane({ ctx, ink }, cx, cy, unit, tall) {
@@ -85,7 +86,7 @@ function trace(ctx, place, kind, { rate, b }, largest, colour) {
 }
 
 // The curvatures beside the bounds.
-function strip(surface, { form, curvatures, bound: own }, other, words) {
+function strip(surface, { form, curvatures, bound: own }, other, formula) {
   const { ctx, ink, width, height } = surface;
   const bounds = [{ kind: form.kind, at: own / form.rate, colour: ink.iterates }];
   if (other) bounds.push({ kind: other, at: bound(other, form.b) / form.rate, colour: ink.other });
@@ -99,7 +100,7 @@ function strip(surface, { form, curvatures, bound: own }, other, words) {
   ctx.moveTo(ax.left, y);
   ctx.lineTo(ax.right, y);
   ctx.stroke();
-  for (const value of decades(x, 6)) {
+  for (const value of decades(x, 6).filter((decade) => ax.X(decade) < ax.right - 16)) {
     text(surface, label(value, true), ax.X(value), height - 8, { colour: ink.muted, align: "center", size: 10 });
   }
   text(surface, "λ", ax.right + 4, height - 8, { colour: ink.muted, align: "center" });
@@ -112,7 +113,7 @@ function strip(surface, { form, curvatures, bound: own }, other, words) {
     ctx.moveTo(px, y - 12 - 15 * (bounds.length - 1 - i));
     ctx.lineTo(px, y + 5);
     ctx.stroke();
-    const name = `${words[`bound_${kind}`]} = ${label(Number(at.toPrecision(3)))}`;
+    const name = `${formula(kind)} = ${label(Number(at.toPrecision(3)))}`;
     ctx.font = font(11);
     const half = ctx.measureText(name).width / 2 + 2;
     const middle = Math.min(width - half, Math.max(half, px));
