@@ -38,7 +38,7 @@ function pills(box, group, options, chosen) {
 
 function slider(key, change) {
   const row = Object.assign(document.createElement("label"), { className: "slider" });
-  row.innerHTML = '<span class="name"><b></b><span></span></span><output></output><input type="range" min="0" max="1000">';
+  row.innerHTML = '<span class="name"><b></b><span></span></span><output aria-live="off"></output><input type="range" min="0" max="1000">';
   row.querySelector("b").textContent = SYMBOLS[key];
   row.querySelector(".name span").dataset.text = `slider_${key}`;
   const input = row.querySelector("input");

@@ -64,7 +64,7 @@ function speak() {
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = words[element.dataset.text];
   for (const element of document.querySelectorAll("[data-label]")) {
     element.setAttribute("aria-label", words[element.dataset.label]);
-    element.title = words[element.dataset.label];
+    if (element.matches("button, input")) element.title = words[element.dataset.label];
   }
   request();
 }

@@ -117,7 +117,7 @@ function strip(surface, { form, curvatures, bound: own }, other, formula) {
     ctx.font = font(11);
     const half = ctx.measureText(name).width / 2 + 2;
     const middle = Math.min(width - half, Math.max(half, px));
-    text(surface, name, middle, y - 20 - 15 * (bounds.length - 1 - i), { colour, align: "center" });
+    text(surface, name, middle, y - 20 - 15 * (bounds.length - 1 - i), { colour: ink.text, align: "center" });
   });
   curvatures.forEach((value, i) => {
     if (value > 0) mark(surface, ax.X(value), y, { colour: ink.text, radius: 3.5 + i });

@@ -59,11 +59,11 @@ export function drawPaths(surface, model, { k, words }) {
   });
   if (diverged !== null) {
     const note = words.diverged.replace("{t}", String(Number(diverged.toPrecision(3))));
-    text(surface, note, ax.right - 8, ax.top + 14, { colour: ink.iterates, align: "right", size: 12, weight: 600 });
+    text(surface, note, ax.right - 8, ax.top + 14, { colour: ink.text, align: "right", size: 12, weight: 600 });
   }
   if (reached < model.times.length) {
     const note = words.stiff.replace("{t}", String(Number(model.times[reached - 1].toPrecision(3))));
-    text(surface, note, ax.right - 8, ax.top + 32, { colour: ink.flow, align: "right", size: 12, weight: 600 });
+    text(surface, note, ax.right - 8, ax.top + 32, { colour: ink.text, align: "right", size: 12, weight: 600 });
   }
   return ax;
 }
