@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import inercia as ia
+from inercia.explorer.notebook import method_of
 from inercia.problems.toy_losses import PROBLEMS
 
 FILE = Path(__file__).with_name("golden.json")
@@ -38,20 +39,6 @@ def loss_of(setting):
         return 0.5 * (setting["l1"] * along**2 + setting["l2"] * across**2)
 
     return quadratic
-
-
-def method_of(setting):
-    """Return inercia's method."""
-    a, b, b2, eps, dt = (setting[key] for key in ("a", "b", "b2", "eps", "dt"))
-    return {
-        "gd": lambda: ia.sgd(a, dt=dt),
-        "momentum": lambda: ia.momentum(a, b, dt=dt),
-        "lecture": lambda: ia.momentum(a, b, scheme="explicit", dt=dt),
-        "nesterov": lambda: ia.sgd(a, b, nesterov=True, dt=dt),
-        "nesterov-k": lambda: ia.nesterov(a, dt=dt),
-        "rmsprop": lambda: ia.rmsprop(a, b2, eps, dt=dt),
-        "adam": lambda: ia.adam(a, b, b2, eps, dt=dt),
-    }[setting["method"]]()
 
 
 def drawn(rng):

@@ -46,7 +46,19 @@ def test_both_languages_have_every_word():
     used = set(re.findall(r'data-(?:text|label)="(\w+)"', page())) | set(re.findall(r"words\.(\w+)", scripts))
     assert used <= english.keys(), used - english.keys()
     built = ("slider_", "story_", "bound_")
-    names = {"ravine", "wells", "valley", "quadratic", "neuron", "gd", "momentum", "lecture", "nesterov", "nesterov-k"}
+    names = {
+        "own",
+        "ravine",
+        "wells",
+        "valley",
+        "quadratic",
+        "neuron",
+        "gd",
+        "momentum",
+        "lecture",
+        "nesterov",
+        "nesterov-k",
+    }
     verdicts = {"stable_reading", "unstable_reading", "saddle_reading"}
     rest = {key for key in english if not key.startswith(built)} - used - names - verdicts - {"rmsprop", "adam"}
     assert not rest, f"words that the page never shows: {rest}"

@@ -6,7 +6,7 @@ import { METHODS } from "./arithmetic/methods.js";
 import { isAdaptive, modesAt } from "./arithmetic/modes.js";
 import { controls } from "./controls.js";
 import { handle, place, timePicker } from "./handles.js";
-import { DEFAULTS, fromHash, primed, toHash, within } from "./settings.js";
+import { DEFAULTS, adopt, fromHash, primed, toHash, within } from "./settings.js";
 import { STRINGS } from "./strings.js";
 import { cleared, inkOf, surfaces } from "./surface.js";
 import { diagramPoint, drawDiagram, settingsAt } from "./views/diagram.js";
@@ -22,6 +22,8 @@ const DRAWERS = {
   paths: drawPaths, phase: drawPhase, multipliers: drawMultipliers, gap: drawGap, energy: drawEnergy, diagram: drawDiagram,
 };
 
+const given = find("#own");
+if (given) adopt(JSON.parse(given.textContent));
 let { settings, extra } = fromHash(location.hash);
 const ui = { at: 1, axis: 0, lang: "en", theme: "light", playing: null, refining: null };
 let model = null;
@@ -54,6 +56,7 @@ function remember() {
     } catch {
       // a page inside another one may not: the link is lost, nothing else
     }
+    if (window.parent !== window) window.parent.postMessage({ inercia: settings }, "*");
   }, 300);
 }
 
@@ -233,9 +236,11 @@ function begin() {
   ui.theme = extra.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   if (!(ui.lang in STRINGS)) ui.lang = "en";
   if (ui.theme !== "dark") ui.theme = "light";
+  find("#share").hidden = window.parent !== window; // inside another page there is no address to share
   stale = true;
   speak();
   dress();
+  remember();
 }
 
 begin();

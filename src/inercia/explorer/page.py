@@ -16,11 +16,14 @@ _IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
 _DECLARED = re.compile(r"^(?:export )?(?:const|let|class|function|async function) (?:\{([^}]*)\}|(\w+))", re.MULTILINE)
 _EXPORTED = re.compile(r"^export (?:const|let|class|function|async function) (\w+)", re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
-_STYLE, _SCRIPT = "/* style */", "/* script */"
+_STYLE, _SCRIPT, _OWN = "/* style */", "/* script */", "<!-- own -->"
 
 
-def page() -> str:
+def page(own: str | None = None) -> str:
     """Return the explorer as the text of one HTML file.
+
+    Args:
+        own: a sampled loss, as `SampledLoss.as_json` gives it, which the page then shows first.
 
     Example:
         >>> text = page()
@@ -29,7 +32,8 @@ def page() -> str:
     """
     frame = (ROOT / "index.html").read_text(encoding="utf-8")
     style = (ROOT / "style.css").read_text(encoding="utf-8")
-    return frame.replace(_STYLE, style).replace(_SCRIPT, joined("main.js"))
+    sample = "" if own is None else f'<script type="application/json" id="own">{own}</script>'
+    return frame.replace(_STYLE, style).replace(_OWN, sample).replace(_SCRIPT, joined("main.js"))
 
 
 def joined(*entries: str) -> str:

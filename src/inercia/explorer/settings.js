@@ -9,6 +9,7 @@
 import { LOSSES } from "./arithmetic/losses.js";
 import { METHODS } from "./arithmetic/methods.js";
 import { isAdaptive } from "./arithmetic/modes.js";
+import { sampledLoss } from "./arithmetic/sampled_loss.js";
 
 export const SLIDERS = {
   l1: { scale: "log", low: 0.1, high: 10 },
@@ -30,7 +31,7 @@ export const DEFAULTS = {
 };
 
 const ADAPTIVE_RATE = 0.05;
-const CHOICES = { loss: Object.keys(LOSSES), method: Object.keys(METHODS) };
+const CHOICES = { loss: LOSSES, method: METHODS };
 
 export function valueAt(key, position) {
   const { scale, low, high } = SLIDERS[key];
@@ -70,6 +71,14 @@ export function refinement({ method, dt }) {
   return `\n${[rate, ...decays.map((b) => `${b}′ = 1−(1−${b}) dt`)].join(",  ")}`;
 }
 
+// A loss that the page was given: shown first.
+export function adopt(own) {
+  const [x, y] = own.start;
+  const loss = sampledLoss(own);
+  LOSSES.own = { make: () => loss, start: own.start, rate: within("a", own.rate), view: own.view };
+  Object.assign(DEFAULTS, { loss: "own", x, y, a: LOSSES.own.rate });
+}
+
 // The rate that gives the same long-run speed with another method; that of adaptive ones is a length of its own.
 export function convertedRate({ a, b, loss, method }, next) {
   if (isAdaptive(next)) return isAdaptive(method) ? a : ADAPTIVE_RATE;
@@ -98,9 +107,9 @@ export function fromHash(hash) {
   for (const part of hash.replace(/^#/, "").split("&")) {
     const [key, text = ""] = part.split("=");
     const number = Number(text);
-    if (key in CHOICES && CHOICES[key].includes(text)) read[key] = text;
+    if (key in CHOICES && Object.hasOwn(CHOICES[key], text)) read[key] = text;
     else if (key in SLIDERS && text && Number.isFinite(number)) read[key] = within(key, number);
-    else if ((key === "x" || key === "y") && text && Math.abs(number) < 10) read[key] = number;
+    else if ((key === "x" || key === "y") && text && Math.abs(number) < 1e6) read[key] = number;
     else if (key === "seed" && Number.isInteger(number) && number > 0) read.seed = number;
     else if (key === "both") read.both = text === "true";
     else if (key === "lang" || key === "theme") extra[key] = text;

@@ -22,7 +22,7 @@ export const TOLERANCES = { rtol: 1e-11, atol: 1e-13 };
 // Solve z' = f(t, z), f(t, z, out) writing into out, from z0 at times[0]. Returns the points at `times`, one after the
 // other in one array; `reached` of them, fewer where the solution grows without bound or more than `most` steps are
 // needed, as a stiff flow does.
-export function solve(f, z0, times, { rtol, atol } = TOLERANCES, most = 60000) {
+export function solve(f, z0, times, { rtol, atol } = TOLERANCES, most = 20000) {
   const n = z0.length;
   const points = new Float64Array(n * times.length);
   points.set(z0);
