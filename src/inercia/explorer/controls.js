@@ -18,6 +18,9 @@ const EQUATIONS = {
   adam: "θ⁺ = θ − a m̂/(√v̂ + ε)\nm̂ = m⁺/(1−bᵏ),  v̂ = v⁺/(1−b₂ᵏ)\nθ' = −a m̂/(√v̂ + ε)\nm̂ = m/(1−e⁻⁽¹⁻ᵇ⁾ᵗ),  v̂ = v/(1−e⁻⁽¹⁻ᵇ₂⁾ᵗ)",
 };
 
+// Equations that break between each other, not inside.
+const unbroken = (text) => text.split(",  ").map((equation) => equation.replaceAll(" ", "\u00a0")).join(", ");
+
 // Whether a setting matters with this loss and method.
 function matters(key, { loss, method }) {
   if (["l1", "l2", "angle"].includes(key)) return loss === "quadratic";
@@ -80,6 +83,6 @@ export function controls(current, change) {
     find("#both").checked = settings.both;
     find("#both-row").hidden = settings.method !== "momentum" && settings.method !== "lecture";
     find("#redraw").hidden = settings.noise === 0;
-    find("#equations").textContent = EQUATIONS[settings.method] + refinement(settings);
+    find("#equations").textContent = unbroken(EQUATIONS[settings.method] + refinement(settings));
   };
 }

@@ -99,7 +99,7 @@ export function experiment(settings) {
   const spacing = every * settings.dt;
   const stride = Math.max(1, Math.ceil(SMOOTH / count));
   const times = Float64Array.from({ length: count * stride + 1 }, (_, i) => (i * spacing) / stride);
-  const path = flow(settings, loss, times);
+  const path = flow(settings, loss, times, loss.tolerances);
   const common = Math.floor((path.reached - 1) / stride) + 1;
   const halvings = made > MANY ? LEVELS - 1 : LEVELS;
   const noise = settings.noise > 0 ? normals(settings.seed, 2 * made * 2 ** (halvings - 1)) : null;
