@@ -71,7 +71,7 @@ def sampled(loss: Callable, bounds: Any = ((-2, 2), (-2, 2)), start: Any = None)
     begin = np.asarray([0.8 * x0 + 0.2 * x1, 0.2 * y0 + 0.8 * y1] if start is None else start, dtype=np.float64)
     if begin.shape != (2,) or not ((box[:, 0] <= begin) & (begin <= box[:, 1])).all():
         raise ValueError(f"start must be two numbers within the bounds, but it is {start}.")
-    x, y = (np.linspace(*ends, NODES) for ends in box)
+    x, y = np.linspace(x0, x1, NODES), np.linspace(y0, y1, NODES)
     middle_x, middle_y = ((axis[1:] + axis[:-1]) / 2 for axis in (x, y))
     with jax.enable_x64(True):
         here = tree.float64(jnp.asarray(begin))
