@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from inercia.core.method import Method
 from inercia.explorer.page import ROOT, page
 from inercia.explorer.sampled_loss import sampled
@@ -54,7 +56,7 @@ def method_of(settings: dict[str, Any]) -> Method:
     Raises:
         ValueError: settings of no method, as before the page has told its own.
     """
-    a, b, b2, eps, dt = (settings.get(name) for name in ("a", "b", "b2", "eps", "dt"))
+    a, b, b2, eps, dt = (float(settings.get(name, np.nan)) for name in ("a", "b", "b2", "eps", "dt"))
     makers: dict[str, Callable[[], Method]] = {
         "gd": lambda: sgd(a, dt=dt),
         "momentum": lambda: momentum(a, b, dt=dt),
