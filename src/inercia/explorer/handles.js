@@ -3,7 +3,7 @@
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // Call `moved([px, py])` with where a handle is dragged to, in pixels of its canvas. A click on the canvas moves it too.
-export function handle(button, canvas, { moved, began = () => {} }) {
+export function handle(button, canvas, { moved, taken = () => {} }) {
   let grip = null; // from the pointer to the handle's centre
   const within = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -13,7 +13,7 @@ export function handle(button, canvas, { moved, began = () => {} }) {
     const [px, py] = within(event);
     grip = [button.at[0] - px, button.at[1] - py];
     button.setPointerCapture(event.pointerId);
-    began();
+    taken();
   });
   button.addEventListener("pointermove", (event) => {
     if (!grip) return;
@@ -25,12 +25,12 @@ export function handle(button, canvas, { moved, began = () => {} }) {
     const way = KEYS[event.key];
     if (!way) return;
     event.preventDefault();
-    began();
+    taken();
     const far = event.shiftKey ? 20 : 4;
     moved([button.at[0] + far * way[0], button.at[1] + far * way[1]]);
   });
   canvas.addEventListener("click", (event) => {
-    began();
+    taken();
     moved(within(event));
   });
 }

@@ -168,7 +168,7 @@ handle(find("#paths .handle"), all.paths.canvas, {
   },
 });
 handle(find("#diagram .handle"), all.diagram.canvas, {
-  began() { frozen = Math.max(modes.curvatures[1], 1e-3); },
+  taken() { frozen = Math.max(modes.curvatures[1], 1e-3); },
   moved(at) {
     const { a, b } = settingsAt(all.diagram, at, settings, isAdaptive(settings.method) ? frozen : Math.max(modes.curvatures[1], 1e-3));
     change({ a: within("a", a), b });
