@@ -19,6 +19,7 @@ FLOORS = [
     "training",
     "plot",
     "estimator",
+    "explorer",
     "commands",
 ]
 ROOT = Path(inercia.__file__).parent

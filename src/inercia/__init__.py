@@ -18,6 +18,7 @@ from inercia.edge_of_stability.preconditioning import preconditioner
 from inercia.edge_of_stability.sharpness_observer import sharpness
 from inercia.edge_of_stability.spectral_density import density, trace
 from inercia.edge_of_stability.stability_threshold import Threshold, threshold
+from inercia.explorer.notebook import explore
 from inercia.flows.exact_quadratic import exact_flow, exact_iterates, quadratic
 from inercia.flows.integration import IntegrationError, integrate
 from inercia.flows.interpolating_flow import Interpolated, interpolated
@@ -95,6 +96,7 @@ __all__ = [
     "energy",
     "exact_flow",
     "exact_iterates",
+    "explore",
     "factory",
     "fast_convolutions",
     "gap",

@@ -18,7 +18,10 @@ def run(capsys, *arguments):
     return code, out, err
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("train",), ("predict",), ("compare",), ("order",), ("edge",)])
+COMMANDS = ("demo", "train", "predict", "compare", "order", "edge", "explore")
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_help(capsys, command):
     code, out, _ = run(capsys, *command, "--help")
     assert code == 0

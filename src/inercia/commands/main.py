@@ -1,4 +1,4 @@
-"""The `inercia` command: demo, train, predict, compare, order, edge.
+"""The `inercia` command: demo, train, predict, compare, order, edge, explore.
 
 Exit codes: 0 done; 1 the computation failed (it diverged, or the solver gave up); 2 wrong input; 75 another process of
 a distributed training was lost (134 where JAX itself ends the process for it): start it again; 130 interrupted.
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tyro
 
-from inercia.commands import run_compare, run_demo, run_edge, run_order, run_predict, run_train
+from inercia.commands import run_compare, run_demo, run_edge, run_explore, run_order, run_predict, run_train
 from inercia.commands.options import FailedError
 from inercia.flows.integration import IntegrationError
 
@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
         "compare": run_compare.compare,
         "order": run_order.order,
         "edge": run_edge.edge,
+        "explore": run_explore.explore,
     }
     try:
         tyro.extras.subcommand_cli_from_dict(
