@@ -23,7 +23,7 @@ import optax
 
 from inercia.core import check
 from inercia.core.method import Params, State
-from inercia.core.optimizer_state import update_of
+from inercia.core.optimizer_state import keeps_form, update_of
 from inercia.flows.smoothness import require_continuous
 
 #: The differences Delta^n whose growth measures the convergence of the series.
@@ -93,6 +93,7 @@ class Interpolated:
                 f"does not take ({type(error).__name__}: {str(error).splitlines()[0]}): use a method with a flow of "
                 "its own, or a transformation whose state is moments and counters."
             ) from error
+        keeps_form(given, after)
         for (keys, new), old in zip(jax.tree_util.tree_leaves_with_path(after), jax.tree.leaves(given), strict=True):
             if jnp.issubdtype(new.dtype, jnp.floating) and new.dtype.itemsize < np.dtype(old.dtype).itemsize:
                 raise TypeError(

@@ -22,7 +22,7 @@ from inercia.training import hosts
 from inercia.training.arguments import abstract, held_out_of, judge_watched, key_of, model_state_of, params_of
 from inercia.training.batches import rows_in_memory
 from inercia.training.checkpoint import Checkpoints
-from inercia.training.fingerprint import described, digest_of, traced, update_of
+from inercia.training.fingerprint import described, digest_of, key_of_draws, traced, update_of
 from inercia.training.objective import objective_of
 from inercia.training.placement import place
 from inercia.training.programs import Carry, History, Setting, divergence, initial
@@ -239,8 +239,9 @@ def _decides(setting: Setting, plan: Plan, supply: Supply, sampler: str, start: 
         "update": update_of(setting.method, params),
         "loss": traced(setting.objective, params, model_state, supply.batch, key),
         "every": plan.every,
-        "key": None if plan.key is None else jax.random.key_data(plan.key).tolist(),
+        "key": key_of_draws(plan.key),
         "evaluate": form.evaluate,  # the form of the history
+        "evaluate's program": None if setting.evaluate is None else traced(setting.evaluate, *arguments),
         "validation": None if held_out is None else digest_of(held_out),
         "patience": "given" if start.best is not None else "none",
     }
