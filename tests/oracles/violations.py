@@ -73,10 +73,7 @@ VIOLATIONS: dict[str, list[Callable]] = {
         lambda: measure(lambda dt: ia.sgd(1e-8, dt=dt), quartic, dts=MANY),
         lambda: measure(lambda dt: ia.momentum(2e-13, 0.5, dt=dt), dts=MANY),
         lambda: measure(lambda dt: ia.momentum(2e-13, 0.5, scheme="explicit", dt=dt), dts=MANY),
-        lambda: measure(
-            lambda dt: ia.sgd(0.5, dt=dt), BOWL, np.ones(1), dts=MANY,
-            flows=flow_through(lambda dt: ia.sgd(0.5, dt=dt), 12, BOWL, np.ones(1)),
-        ),
+        lambda: measure(lambda dt: ia.adagrad(2e-13, 1.0, dt=dt), dts=MANY),
     ],
     "solver": [
         lambda: measure(lambda dt: ia.sgd(0.5, dt=dt), rtol=1e-2, atol=1e-2),
@@ -129,13 +126,14 @@ VIOLATIONS: dict[str, list[Callable]] = {
         lambda: measure(lambda dt: ia.adagrad(0.1, 1.0, dt=dt), flow=ia.adagrad(0.105, 1.0)),
         lambda: measure(lambda dt: ia.sgd(0.02, 0.8, dt=dt), STEEP, PAIR, flow=ia.sgd(0.02, 0.78)),
         lambda: measure(lambda dt: ia.sgd(0.1 * dt, 0.8), STEEP, PAIR, flow=ia.sgd(0.1, 0.8)),  # b is not refined
-        lambda: measure(lambda dt: ia.rmsprop(0.02, 0.8, initial_scale=1.0, dt=dt), flow=ia.rmsprop(0.021, 0.8, initial_scale=1.0)),
+        lambda: measure(lambda dt: ia.rmsprop(0.02, 0.8, 0.1, 1.0, dt=dt), flow=ia.rmsprop(0.021, 0.8, 0.1, 1.0)),
         lambda: measure(lambda dt: ia.sgd(lambda t: 0.1 / (1 + t), dt=dt), flow=ia.sgd(lambda t: 0.1 / (1 + 0.9 * t))),
+        lambda: measure(lambda dt: ia.sgd(0.3, 0.8, dt=dt), flow=ia.sgd(1.4)),
     ],
     "unclear": [
-        lambda: measure(lambda dt: ia.sgd(0.3, 0.8, dt=dt), flow=ia.sgd(1.4)),
+        lambda: measure(lambda dt: ia.adam(0.01 + 0.01 * dt**0.25, dt=dt), STEEP, PAIR, flow=ia.adam(0.01)),
         lambda: measure(lambda dt: ia.sgd(0.1 * (1 + dt**0.25), dt=dt), flow=ia.sgd(0.1)),
-        lambda: measure(lambda dt: ia.momentum(0.1 * (1 + dt**0.25), 0.5, dt=dt), STEEP, PAIR, flow=ia.momentum(0.1, 0.5)),
+        lambda: measure(lambda dt: ia.adagrad(0.1 + 0.1 * dt**0.25, 1.0, dt=dt), flow=ia.adagrad(0.1, 1.0)),
     ],
 }  # fmt: skip
 CASES = [(kind, i) for kind, calls in VIOLATIONS.items() for i in range(len(calls))]

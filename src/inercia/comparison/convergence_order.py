@@ -115,6 +115,9 @@ def order(
         >>> round(result.slope, 1), result.doubt
         (1.0, None)
     """
+    if isinstance(family, optax.GradientTransformation) or not callable(family):
+        raise TypeError("family must be a function dt -> method, for example lambda dt: inercia.sgd(0.1, dt=dt).")
+    check.some_params(params)
     grid = _grid(time, dts)
     check.in_unit_interval("after", after)
     members = [family(float(dt)) for dt in grid.dts]
@@ -174,9 +177,9 @@ class _Measured(NamedTuple):
 
 
 def _grid(time: float, dts: Sequence[float]) -> _Grid:
-    steps = np.sort(check.increasing("dts", np.sort(np.asarray(dts, dtype=np.float64))))[::-1]
+    steps = check.increasing("dts", np.sort(np.atleast_1d(check.reals("dts", dts))))[::-1]
     check.positive("dts", steps)
-    check.positive("time", time)
+    check.positive("time", check.number("time", time))
     if len(steps) < 3:
         raise ValueError(f"dts must be at least three, to give a slope, but there are {len(steps)}.")
     coarse = _quotient("time", time, "dt", steps[0])
@@ -234,9 +237,12 @@ def _judge(dts: np.ndarray, measured: _Measured, layer: Callable, reached: Calla
         return Order(*found, *_doubt("cold start", slope))
     if len(dts) < 4:
         return Order(*found, *_doubt("too few", slope, len(dts)))
+    rest = 0.0 if settled else _rest(dts, gaps)
+    if local[-1] < _FLAT and rest > 0.9 * gaps[-1]:  # smaller steps would close nothing
+        return Order(*found, *_doubt("another flow", rest))
     if not settled and gaps[0] > 0.5 * displacements[0]:
         return Order(*found, *_doubt("coarse", dts[0]))
-    if not settled and (rest := _rest(dts, gaps)) > 0.1 * gaps[-1]:
+    if rest > 0.1 * gaps[-1]:
         return Order(*found, *_doubt("another flow", rest))
     if not settled and (corners := crossed()):
         return Order(*found, *_doubt("crossings", slope, corners))

@@ -112,7 +112,7 @@ def integrate(
     for name, value in (("rtol", rtol), ("atol", atol)) + ((("max_step", max_step),) if max_step != np.inf else ()):
         check.positive(name, value)
     watched = _events(events)
-    check.differentiable("params", params)
+    check.some_params(params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
         loss = in_float64(loss, theta)
@@ -159,7 +159,7 @@ def _check_concrete(method: Any, *values: Any) -> None:
 
 
 def _one_way(values: Any) -> np.ndarray:
-    times = np.asarray(values, dtype=np.float64)
+    times = check.reals("times", values)
     if times.ndim == 1 and times.size >= 2 and times[-1] < times[0]:
         check.finite("times", times)
         if not (np.diff(times) < 0).all():

@@ -105,8 +105,9 @@ def _iterate(
 ) -> Path:
     steps, every = length
     dt = float(getattr(method, "dt", 1.0))
-    check.differentiable("params", params)
     _refuse_tracers(params, state, start)
+    check.some_params(params)
+    start = None if start is None else check.number("start", start)
     with jax.enable_x64(True):
         theta = tree.float64(params)
         program, data = separated(loss if isinstance(loss, partial) else in_float64(loss, theta))

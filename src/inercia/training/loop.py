@@ -19,7 +19,7 @@ from inercia.core import check
 from inercia.core.method import Params, State
 from inercia.core.progress import bar as progress_bar
 from inercia.training import hosts
-from inercia.training.arguments import abstract, held_out_of, judge_watched, key_of, model_state_of, params_of
+from inercia.training.arguments import abstract, held_out_of, judge_watched, model_state_of, params_of
 from inercia.training.batches import rows_in_memory
 from inercia.training.checkpoint import Checkpoints
 from inercia.training.fingerprint import described, digest_of, key_of_draws, traced, update_of
@@ -140,7 +140,7 @@ def train(
         >>> float(inercia.accuracy(network)(result.params, test)) > 0.9
         True
     """
-    params, key, model_state = params_of(params), key_of(key), model_state_of(model_state)
+    params, key, model_state = params_of(params), check.key(key), model_state_of(model_state)
     objective = objective_of(loss, has_aux, model_state is not None)
     resident = is_in_memory(data)
     data = rows_in_memory(data, hasattr(loss, "check")) if resident else data
