@@ -43,7 +43,7 @@ def gap(path: Path, flow: Path) -> Gap:
     """
     for each in (path, flow):
         each.check_axis()
-    if jax.tree.map(np.shape, path.params) != jax.tree.map(np.shape, flow.params):
+    if _form(path) != _form(flow):
         raise ValueError(
             f"both paths must have params of the same form, but they have {_form(path)} and {_form(flow)}."
         )

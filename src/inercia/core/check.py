@@ -4,6 +4,7 @@ Every function states the rule, the value given and, where there is one, the cur
 yet (tracers under `jit`, `vmap` or `grad`) and schedules pass: a rule about numbers can only judge numbers.
 """
 
+import contextlib
 import difflib
 import math
 import numbers
@@ -250,7 +251,19 @@ def compilable(loss: Any) -> None:
 def loss_of(loss: Any, *arguments: Any) -> None:
     """Raise unless `loss(*arguments)` is one real number; the loss is traced, not computed."""
     compilable(loss)
-    scalar("loss", jax.jit(loss).eval_shape(*arguments))  # jit remembers what it traced, eval_shape alone does not
+    with compiled("loss"):
+        abstract = jax.jit(loss).eval_shape(*arguments)  # jit remembers what it traced, eval_shape alone does not
+    scalar("loss", abstract)
+
+
+@contextlib.contextmanager
+def compiled(name: str, cure: str = "compute with jax.numpy, and choose with jnp.where") -> Iterator[None]:
+    """Turn JAX's errors of what asks a traced number for its value into one sentence."""
+    try:
+        yield
+    except (jax.errors.JAXTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
+        kind = type(error).__name__
+        raise TypeError(f"{name} is compiled, but it asks for numbers on the host ({kind}): {cure}.") from error
 
 
 def _judged(name: str, value: Any) -> bool:

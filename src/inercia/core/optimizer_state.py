@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from inercia.core import check
 from inercia.core.method import Params, State
 
 #: Values at which a counter is probed: below, at and beyond the periods that wrap.
@@ -152,7 +153,8 @@ def _settled(method: Any, params: Params, state: State, dtype: np.dtype) -> Stat
     """Return the abstract state of the dtypes that an update gives back as it was given them."""
     given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.asarray(leaf).dtype), state)
     for _ in range(_SETTLED):
-        after = _probe.eval_shape(method, dtype, params, given)
+        with check.compiled("the update", "in a schedule, compute with jax.numpy and choose with jnp.where"):
+            after = _probe.eval_shape(method, dtype, params, given)
         keeps_form(given, after)
         after = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), after)
         if jax.tree.leaves(after) == jax.tree.leaves(given):

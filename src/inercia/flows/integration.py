@@ -111,7 +111,7 @@ def integrate(
     times = _one_way(times)
     for name, value in (("rtol", rtol), ("atol", atol)) + ((("max_step", max_step),) if max_step != np.inf else ()):
         check.positive(name, value)
-    watched = _events(events)
+    watched, most = _events(events), None if max_nfev is None else check.integer("max_nfev", max_nfev)
     check.some_params(params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
@@ -135,11 +135,11 @@ def integrate(
             plan = stepping.Plan(
                 make=partial(_solver, field, {"rtol": rtol, "atol": atol, "max_step": max_step}),
                 times=times,
-                events=[_Event(field, event) for event in watched],
+                events=[_Event(field, event, times[0], z0) for event in watched],
                 dense=dense,
                 solver=AUTO if solver == "auto" else solver,
                 stiff=AUTO_STIFF if solver == "auto" and z0.size <= AUTO_UNKNOWNS else None,
-                max_nfev=max_nfev,
+                max_nfev=most,
                 moved=lambda t: bar.update(abs(t - times[0]) - bar.n),
             )
             done = stepping.run(plan, z0, cut)
@@ -232,7 +232,8 @@ def _solver(field: Field, options: dict, name: str, piece: Piece, t: float, z: n
 class _Event:
     """An event as a function of the flow's vector, with SciPy's attributes."""
 
-    def __init__(self, field: Field, event: Any) -> None:
+    def __init__(self, field: Field, event: Any, t: float, z: np.ndarray) -> None:
+        check.scalar("an event", field.event_shape(event, t, z))
         self.field, self.event = field, event
         self.terminal, self.direction = getattr(event, "terminal", False), getattr(event, "direction", 0)
 

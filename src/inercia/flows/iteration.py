@@ -180,7 +180,7 @@ def _run(family, program, dt, data, params, state, every, memory, points, watche
 
     # One buffer, written in place: joining a stack and its last row would need the memory twice.
     start = jax.tree.map(jnp.asarray, (params, state))
-    row = (*start, loss(params), jax.tree.map(jnp.zeros_like, jax.eval_shape(look, *start, memory)[0]))
+    row = (*start, jnp.asarray(loss(params)), jax.tree.map(jnp.zeros_like, jax.eval_shape(look, *start, memory)[0]))
     path = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (points + 1, *leaf.shape)), row)
     (params, state), memory, path = jax.lax.fori_loop(0, points, point, (start, memory, path))
     return write(path, points, (params, state, loss(params), look(params, state, memory)[0]))

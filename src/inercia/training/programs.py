@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from inercia.core import check
 from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Params, State
 from inercia.core.optimizer_state import keeps_form, updated
@@ -111,7 +112,8 @@ def iteration(setting: Setting) -> Callable[[tuple, tuple], tuple[tuple, tuple]]
         (value, (aux, after)), grads = gradient(params, before, batch, key)
         grads = jax.tree.map(jnp.conj, grads)  # the direction of ascent of complex params
         loss = lambda p: objective.value(p, before, batch, key)  # noqa: E731
-        updates, moved = updated(setting.method, loss, params, state, value, grads)
+        with check.compiled("the update", "in a schedule, compute with jax.numpy and choose with jnp.where"):
+            updates, moved = updated(setting.method, loss, params, state, value, grads)
         keeps_form(state, moved)
         return _constrained(setting, (optax.apply_updates(params, updates), moved, after)), (value, aux)
 
