@@ -157,7 +157,7 @@ def key(value: Any) -> Any:
             return jax.random.key(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         shown = f"an array of shape {value.shape}" if isinstance(value, jax.Array) else repr(value)
-        raise TypeError(f"key must be one jax.random.key or a whole number, but it is {shown}.")
+        raise TypeError(f"key must be a jax.random.key or a whole number, but it is {shown}.")
     if not -(2**63) <= value < 2**63:
         raise ValueError(f"key must fit into 64 bits, but it is {value}.")
     with jax.enable_x64(not -(2**31) <= value < 2**32):  # in 32 bits, a larger number would lose its upper ones
@@ -179,6 +179,13 @@ def number(name: str, value: Any) -> float:
     if array.shape != () or not np.isfinite(array):
         raise ValueError(f"{name} must be one finite number, but it is {_brief(value)}.")
     return float(array)
+
+
+def optimizer(method: Any) -> None:
+    """Raise unless `method` has the functions `init` and `update` of an optax transformation."""
+    if isinstance(method, type) or not all(callable(getattr(method, name, None)) for name in ("init", "update")):
+        kind = f"the function {method.__name__}" if hasattr(method, "__name__") else f"a {type(method).__name__}"
+        raise TypeError(f"method must be an optimizer, such as inercia.sgd(0.1) or optax.adam(1e-3), but it is {kind}.")
 
 
 def real(name: str, tree: Any) -> None:

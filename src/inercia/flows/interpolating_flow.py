@@ -95,6 +95,12 @@ class Interpolated:
             ) from error
         keeps_form(given, after)
         for (keys, new), old in zip(jax.tree_util.tree_leaves_with_path(after), jax.tree.leaves(given), strict=True):
+            if jnp.issubdtype(new.dtype, jnp.integer) and jnp.issubdtype(jnp.result_type(old), jnp.floating):
+                raise TypeError(
+                    "the interpolated flow moves every number of the state as a float, its counters too, but this "
+                    f"update sets state{jax.tree_util.keystr(keys)} to a whole number: use a method with a flow of its "
+                    "own, or a transformation whose state is moments and counters."
+                )
             if jnp.issubdtype(new.dtype, jnp.floating) and new.dtype.itemsize < np.dtype(old.dtype).itemsize:
                 raise TypeError(
                     f"the interpolated flow needs iterates that are not rounded, but state{jax.tree_util.keystr(keys)} "
@@ -187,6 +193,7 @@ def interpolated(transformation: optax.GradientTransformation, loss: Callable, o
         >>> abs(float(path.params[-1]) - 0.9**10) < 1e-6
         True
     """
+    check.optimizer(transformation)
     check.integer("order", order)
     if order > _MOST:
         raise ValueError(

@@ -104,6 +104,7 @@ def _iterate(
     observe: Any,
 ) -> Path:
     steps, every = length
+    check.optimizer(method)
     dt = float(getattr(method, "dt", 1.0))
     _refuse_tracers(params, state, start)
     check.some_params(params)

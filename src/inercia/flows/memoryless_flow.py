@@ -111,6 +111,7 @@ def limit(
         >>> abs(float(path.params[-1] - exact.params[-1])) < 1e-3
         True
     """
+    check.optimizer(transformation)
     check.integer("memory", memory, 2)
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, but it is {order}.")

@@ -184,7 +184,7 @@ def _through(
 def _inside(plan: Plan, done: Run, solver: Any) -> bool:
     """Whether an output lies inside the last step; the polynomial of DOP853 costs three evaluations."""
     ahead = plan.times[len(done.times) :]
-    return len(ahead) > 0 and solver.direction * (solver.t - ahead[0]) > 0
+    return bool(len(ahead) and solver.direction * (solver.t - ahead[0]) > 0)
 
 
 def _require_faithful(solver: Any, polynomial: Any, rough: tuple[float, float] | None) -> None:

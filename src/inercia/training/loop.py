@@ -140,6 +140,7 @@ def train(
         >>> float(inercia.accuracy(network)(result.params, test)) > 0.9
         True
     """
+    check.optimizer(method)
     params, key, model_state = params_of(params), check.key(key), model_state_of(model_state)
     objective = objective_of(loss, has_aux, model_state is not None)
     resident = is_in_memory(data)
