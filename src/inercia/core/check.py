@@ -141,7 +141,13 @@ def array(name: str, value: Any) -> Any:
     found = np.asarray(value)
     if not is_numeric(found.dtype):
         raise TypeError(f"{name} must hold numbers, but its dtype is {found.dtype}.")
-    return found if found.dtype.isnative else found.astype(found.dtype.newbyteorder("="))
+    return found.astype(native_dtype(found.dtype), copy=False)
+
+
+def native_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of numbers in this machine's byte order, and of at most 64 bits each real one."""
+    widest = {"f": np.float64, "c": np.complex128}.get(dtype.kind, dtype)
+    return min(dtype.newbyteorder("="), np.dtype(widest), key=lambda d: d.itemsize)
 
 
 def key(value: Any) -> Any:

@@ -32,9 +32,7 @@ def native(tree: Any) -> Any:
         check.unmasked("an array", leaf)
         if not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype.kind not in "iufc":
             return leaf
-        widest = {"f": np.float64, "c": np.complex128}.get(leaf.dtype.kind, leaf.dtype)
-        dtype = leaf.dtype.newbyteorder("=")
-        return leaf.astype(min(dtype, np.dtype(widest), key=lambda d: d.itemsize), copy=False)
+        return leaf.astype(check.native_dtype(leaf.dtype), copy=False)
 
     return jax.tree.map(known, tree)
 

@@ -85,8 +85,7 @@ def integrate(
         events: a function (t, params, state) -> float, or several, written with jax.numpy; their zeros are found as
             `scipy.integrate.solve_ivp` does, and its attributes `terminal` and `direction` are read.
         dense: whether to keep the solution between the times too, as `path.dense`; keeps every step in memory.
-        max_nfev: evaluations that a stiff flow may be foreseen to take with an explicit solver before that is given
-            up; None for any number.
+        max_nfev: evaluations after which a stiff flow is given up with an explicit solver, foreseen; None for any.
         progress: whether to show a bar.
 
     Returns:

@@ -91,7 +91,7 @@ def mlp(
     initializer = INITIALIZERS[check.one_of("init", init, INITIALIZERS)]
     functions = _activations(len(widths) - 1, activation, output)
 
-    def initialize(key: PRNGKeyArray) -> list[Layer]:
+    def initialize(key: PRNGKeyArray | int) -> list[Layer]:
         keys = jax.random.split(check.key(key), len(widths) - 1)
         return [
             Layer(initializer(k, (inputs, outputs)), jnp.zeros(outputs) if bias else None)
