@@ -10,7 +10,7 @@ import math
 import numbers
 import operator
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +64,7 @@ def refinable(name: str, decay: Any, dt: Any) -> None:
 def integer(name: str, value: Any, minimum: int = 1) -> int:
     """Return `value` as an int, or raise unless it is an integer of at least `minimum`."""
     try:
-        number = operator.index(None if isinstance(value, bool) else value)
+        number = operator.index(cast(Any, None) if isinstance(value, bool) else value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, but it is {value!r} of type {type(value).__name__}.") from None
     if number < minimum:
@@ -163,11 +163,11 @@ def key(value: Any) -> Any:
             return jax.random.key(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         shown = f"an array of shape {value.shape}" if isinstance(value, jax.Array) else repr(value)
-        raise TypeError(f"key must be a jax.random.key or a whole number, but it is {shown}.")
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(f"key must fit into 64 bits, but it is {value}.")
-    with jax.enable_x64(not -(2**31) <= value < 2**32):  # in 32 bits, a larger number would lose its upper ones
-        return jax.random.key(int(value))
+        raise TypeError(f"key must be a jax.random.key or an integer, but it is {shown}.")
+    if not -(2**63) <= (seed := int(value)) < 2**63:
+        raise ValueError(f"key must fit into 64 bits, but it is {seed}.")
+    with jax.enable_x64(not -(2**31) <= seed < 2**32):  # in 32 bits, a larger number would lose its upper ones
+        return jax.random.key(seed)
 
 
 def reals(name: str, values: Any) -> np.ndarray:

@@ -98,7 +98,7 @@ class Interpolated:
             if jnp.issubdtype(new.dtype, jnp.integer) and jnp.issubdtype(jnp.result_type(old), jnp.floating):
                 raise TypeError(
                     "the interpolated flow moves every number of the state as a float, its counters too, but this "
-                    f"update sets state{jax.tree_util.keystr(keys)} to a whole number: use a method with a flow of its "
+                    f"update sets state{jax.tree_util.keystr(keys)} to an integer: use a method with a flow of its "
                     "own, or a transformation whose state is moments and counters."
                 )
             if jnp.issubdtype(new.dtype, jnp.floating) and new.dtype.itemsize < np.dtype(old.dtype).itemsize:

@@ -12,7 +12,7 @@ evaluations than are allowed.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -141,7 +141,7 @@ def _through(
     Raises:
         Rough: a step that is to be made again, in shorter ones; nothing of it is recorded.
     """
-    stalled, free = 0, solver.max_step if rough else None
+    stalled, free = 0, getattr(solver, "max_step", np.inf)
     while solver.status == "running":
         if rough is not None:
             ahead = solver.direction * (rough[0] - solver.t)
@@ -153,13 +153,14 @@ def _through(
             break
         values = [event(solver.t, solver.y) for event in plan.events]
         crossed = [i for i, event in enumerate(plan.events) if _crosses(event, gauges[i], values[i])]
-        polynomial: Any = solver.dense_output() if plan.dense or crossed or _inside(plan, done, solver) else None
+        wanted = plan.dense or crossed or _inside(plan, done, solver)
+        polynomial = solver.dense_output() if wanted else None
         if polynomial is not None and done.solvers[-1] in scipy_rk.EXPLICIT:
             _require_faithful(solver, polynomial, rough)
             done.nfev = before[0] + solver.nfev
         if plan.dense:
             done.ends.append(solver.t)
-            done.interpolants.append(polynomial)
+            done.interpolants.append(cast(Any, polynomial))
         stop = None
         if crossed:
             stop = _record(plan.events, crossed, done.hits, polynomial, solver)

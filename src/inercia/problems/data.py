@@ -193,7 +193,7 @@ def checked(data: Any) -> Dataset:
         raise TypeError(f"data must be a pair (x, y), but it is {type(data).__name__}.")
     for name, part in zip("xy", data, strict=True):
         check.unmasked(name, part)
-    x, y = (part if isinstance(part, jax.Array) else np.asarray(part) for part in data)
+    x, y = (_array(part) for part in data)
     for name, part in (("x", x), ("y", y)):
         if not check.is_numeric(part.dtype):
             raise TypeError(f"{name} must hold numbers, but its dtype is {part.dtype}: number the classes 0..K-1.")
@@ -207,3 +207,7 @@ def checked(data: Any) -> Dataset:
     check.finite("x", x)
     check.finite("y", y)
     return Dataset(x, y)
+
+
+def _array(part: Any) -> Any:
+    return part if isinstance(part, jax.Array) else np.asarray(part)
