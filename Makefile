@@ -23,10 +23,12 @@ bench: .venv/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	$(BIN)/python benchmarks/run.py
 
-# The long hunts: 200 trainings killed at random moments, 100,000 damaged files read, 5,000 random cases beside oracles.
+# The long hunts: 200 trainings killed at random moments, 100,000 damaged files read, every way to spoil an order and 200
+# clean ones, 5,000 random cases beside oracles.
 faults: .venv/dev
 	$(BIN)/python tests/kill_trainings.py 200
 	$(BIN)/python tests/fuzz_readers.py 100000
+	$(BIN)/python tests/certificates.py 200
 	$(BIN)/python tests/hunt.py 5000
 
 # PyTorch, which some tests compare with when it is there (a large download).

@@ -24,6 +24,9 @@ from inercia.problems.network import Layer
 from inercia.problems.prepared import prepare
 from inercia.problems.table import FileError, Table
 
+#: Files after which a log is told how far the hunt is.
+TOLD = 10_000
+
 
 class Trap:
     """Unpickling it leaves a file behind."""
@@ -101,7 +104,9 @@ def hunt(count: int, folder: Path, seed: int = 0) -> tuple[int, int]:
     good, was_read = seeds(), 0
     labels = folder / "labels.idx"
     labels.write_bytes(b"\0\0\x08\x01" + struct.pack(">I", 2) + b"\0\1")
-    for _ in range(count):
+    for done in range(count):
+        if done and done % TOLD == 0:
+            print(f"{done} files, {was_read} read", flush=True)
         ending, content = good[int(rng.integers(len(good)))]
         file = folder / f"data{ending}"
         file.write_bytes(damaged(content, rng))

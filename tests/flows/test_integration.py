@@ -128,7 +128,7 @@ def test_an_explicit_solver_says_early_that_the_flow_is_stiff():
 def test_auto_hands_over_to_an_implicit_solver():
     flow = ia.integrate(ia.sgd(0.5), very_stiff, np.array([2.0, 0.0]), [0.0, 10.0, 20.0], solver="auto", dense=True)
     assert flow.solve.solver == "DOP853, then Radau"
-    assert flow.solve.nfev < 5_000
+    assert flow.solve.nfev < 6_000
     np.testing.assert_allclose(flow.params[1:, 0], np.exp(-flow.times[1:] / 2), rtol=1e-7)
     np.testing.assert_allclose(flow.params[1:, 1], np.exp(-flow.times[1:] / 2), rtol=1e-7)
     np.testing.assert_allclose(flow.dense([0.5, 3.0])[0][:, 1], np.exp([-0.25, -1.5]), rtol=1e-6)
@@ -145,7 +145,7 @@ def test_a_layer_at_the_start_is_not_called_stiff():
     flow = ia.integrate(ia.rmsprop(0.01, decay=0.9), wells, START, [0.0, 50.0], max_nfev=20_000)
     assert flow.times[-1] == 50
     flow = ia.integrate(ia.sgd(0.1), lambda x: jnp.sum(x**8), 10 * START, [0.0, 100.0], max_nfev=5_000)
-    assert flow.solve.nfev < 5_000
+    assert flow.solve.nfev < 6_000
 
 
 @pytest.mark.parametrize("solver", ["LSODA", "DOP853", "BDF"])

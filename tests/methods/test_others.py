@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.special import j1
 
 import inercia as ia
@@ -50,6 +51,26 @@ def test_adagrad_flow_on_a_constant_gradient():
     a, g, v0, times = 0.5, 3.0, 0.1, np.linspace(0, 10, 6)
     flow = ia.integrate(ia.adagrad(a, v0, eps=0.0), lambda x: g * x, jnp.array(0.0), times)
     np.testing.assert_allclose(flow.params, -2 * a / g * (np.sqrt(v0 + g**2 * times) - np.sqrt(v0)), atol=1e-9)
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_rmsprop_corrected_from_above_zero_starts_at_rest(centered):
+    """v = g^2 + (v0 - g^2) e^{-c t} over 1 - e^{-c t} is infinite at t = 0; m = (1 - e^{-c t}) g is corrected to g."""
+    a, b, g, v0, times = 0.1, 0.8, 3.0, 2.0, np.array([0.0, 0.01, 1.0, 8.0])
+    options = {"eps": 0.1, "initial_scale": v0, "bias_correction": True, "centered": centered}
+    flow = ia.integrate(ia.rmsprop(a, b, **options), lambda x: g * x, jnp.array(0.0), times)
+
+    def speed(t):
+        gone = -np.expm1(-(1 - b) * t)
+        return -a * g / np.sqrt((g**2 + (v0 - g**2) * (1 - gone)) / gone - centered * g**2 + 0.1) if t else 0.0
+
+    exact = [quad(speed, 0, t, epsabs=1e-13)[0] for t in times]
+    np.testing.assert_allclose(flow.params, exact, rtol=0, atol=1e-8)
+
+    def last(dt):
+        return ia.iterate(ia.rmsprop(a, b, **options, dt=dt), lambda x: g * x, jnp.array(0.0), round(8 / dt)).params[-1]
+
+    assert 1.8 < (last(1 / 8) - exact[-1]) / (last(1 / 16) - exact[-1]) < 2.2
 
 
 def test_rmsprop_layer_at_the_start():

@@ -101,8 +101,9 @@ def test_traced_hyperparameters_are_compared_by_identity():
 
     np.testing.assert_allclose(step(0.5), -0.5, rtol=1e-5)
     assert seen == [(True, False, True)]
-    array = jnp.float32(0.1)
-    assert ia.sgd(array) != ia.sgd(jnp.float32(0.1))
+    array = jnp.array([0.1, 0.2])
+    assert ia.sgd(array) != ia.sgd(jnp.array([0.1, 0.2]))
+    assert ia.sgd(jnp.float32(0.5)) == ia.sgd(np.float16(0.5)) == ia.sgd(0.5)  # single numbers are numbers
 
 
 def test_a_method_by_hand():

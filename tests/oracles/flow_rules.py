@@ -37,7 +37,8 @@ def field(name: str, h: dict[str, float], o: dict[str, Any]) -> Callable:
         v, m, r = s
         vh, mh = v, m
         if o.get("bias_correction"):
-            vh, mh = corrected(v, g**2, h["decay"], t), corrected(m, g, h["decay"], t)
+            start = np.where(v > 0, np.inf, g**2)  # an average that does not start at 0 is infinite at t = 0
+            vh, mh = corrected(v, start, h["decay"], t), corrected(m, g, h["decay"], t)
         vh = vh - mh**2 if o.get("centered") else vh
         u = -a * g / (np.sqrt(vh + h["eps"]) if o.get("eps_in_sqrt", True) else np.sqrt(vh) + h["eps"])
         dots = [c * (g**2 - v), c * (g - m)]

@@ -81,6 +81,8 @@ def changes(rng: np.random.Generator) -> list[dict[str, Any]]:
         {"every": 1, "save_every": 3},
         {"evaluate": None},
         {"evaluate": lambda params: params["w"]},
+        {"evaluate": lambda params: 2 * params["b"]},
+        {"key": jax.random.key(0, impl="rbg")},
         {"validation": (one_changed(HELD[0], rng), HELD[1])},
         {"validation": lambda params: params["b"] ** 2},
         {"patience": None},

@@ -152,8 +152,6 @@ def integrate(rng: np.random.Generator) -> str:
     kind, loss = program("integrate", number)
     n, h = losses.size(kind.tree), kind.numbers(rng)
     h |= {name: max(h[name], 1e-3) for name in ("eps", "eps_root") if name in h}  # a layer of width eps is stiff
-    if dict(kind.options).get("bias_correction") and "initial_scale" in h:
-        h["initial_scale"] = 0.0  # corrected for a start at 0: from another one v/(1 - e^{-(1-b) t}) has no limit
     data, z = fixed_data(number, loss, n), start(rng, n, np.float64)
     times = np.concatenate([[0.0], np.sort(rng.uniform(0.1, 20, 4))])
     masked = dict(kind.options).get("masked", False) or kind.factory not in {"adamw", "lion", "adadelta"}

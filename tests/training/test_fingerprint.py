@@ -73,6 +73,25 @@ def test_constants_of_inner_programs_count():
     assert traced(scaled(by), x) == traced(scaled(by.copy()), x) != traced(scaled(by + 1), x)
 
 
+def test_another_evaluate_of_the_same_form_is_refused(tmp_path):
+    pytest.importorskip("orbax.checkpoint")
+
+    def norm(by, name="norm"):
+        return lambda params: {name: by * jnp.sum(params["w"] ** 2)}
+
+    first = train(tmp_path, ia.sgd(0.1), evaluate=norm(1.0))
+    for other in (norm(2.0), norm(1.0, "size"), None):
+        with pytest.raises(ValueError, match=r"belongs to another run: its evaluate('s program)? was"):
+            train(tmp_path, ia.sgd(0.1), evaluate=other)
+    with pytest.raises(ValueError, match=r"its key was rbg|its key was .*fry"):
+        train(tmp_path, ia.sgd(0.1), evaluate=norm(1.0), key=jax.random.key(0, impl="rbg"))
+    identical(first, train(tmp_path, ia.sgd(0.1), evaluate=norm(1.0)))  # made again, and the same
+
+
+def test_the_names_of_what_a_function_gives_count():
+    assert traced(lambda x: {"a": x}, 1.0) == traced(lambda x: {"a": x}, 1.0) != traced(lambda x: {"b": x}, 1.0)
+
+
 @pytest.mark.slow
 def test_the_same_in_another_process():
     """Addresses of functions, which custom derivatives and callbacks carry, do not count."""

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import optax
 
+from inercia.comparison.common_times import Grid, grid_of
 from inercia.comparison.gap_and_energy import displacement
 from inercia.core import check, tree
 from inercia.core.method import Family, Method, Params
@@ -27,8 +28,6 @@ from inercia.flows.iteration import iterate, iterate_refined
 from inercia.flows.sliding_modes import DIRECTION, sliding
 from inercia.flows.smoothness import jumps, nonsmooth_operations
 
-#: Points of the time axis at which a family's members are compared.
-_POINTS = 16
 #: Speed of the flow at its start over its speed later, above which it begins with a layer.
 _LAYER = 20.0
 #: Sharpness over its bound above which iterates that do not diverge are at the edge of stability.
@@ -115,7 +114,10 @@ def order(
         >>> round(result.slope, 1), result.doubt
         (1.0, None)
     """
-    grid = _grid(time, dts)
+    if isinstance(family, optax.GradientTransformation) or not callable(family):
+        raise TypeError("family must be a function dt -> method, for example lambda dt: inercia.sgd(0.1, dt=dt).")
+    check.some_params(params)
+    grid = grid_of(time, dts)
     check.in_unit_interval("after", after)
     members = [family(float(dt)) for dt in grid.dts]
     rough = jumps(members[0], tree.at_least_float(params))
@@ -156,14 +158,6 @@ def order(
     return _judge(grid.dts, _Measured(*map(np.array, measured)), layer, reached, crossed)
 
 
-class _Grid(NamedTuple):
-    """The steps that are compared, and the common times."""
-
-    dts: np.ndarray  # (n,), decreasing
-    counts: list[int]  # (n,), updates of each member
-    points: int  # common times after the start
-
-
 class _Measured(NamedTuple):
     """What was measured of each member; (n,) each."""
 
@@ -173,19 +167,8 @@ class _Measured(NamedTuple):
     displacements: Any  # of the flow
 
 
-def _grid(time: float, dts: Sequence[float]) -> _Grid:
-    steps = np.sort(check.increasing("dts", np.sort(np.asarray(dts, dtype=np.float64))))[::-1]
-    check.positive("dts", steps)
-    check.positive("time", time)
-    if len(steps) < 3:
-        raise ValueError(f"dts must be at least three, to give a slope, but there are {len(steps)}.")
-    coarse = _quotient("time", time, "dt", steps[0])
-    points = max(n for n in range(1, min(_POINTS, coarse) + 1) if coarse % n == 0)
-    return _Grid(steps, [coarse * _quotient("the largest dt", steps[0], "dt", dt) for dt in steps], points)
-
-
 def _iterates(
-    family: Family, members: list, loss: Any, params: Params, grid: _Grid, begins: Callable[[float], Any]
+    family: Family, members: list, loss: Any, params: Params, grid: Grid, begins: Callable[[float], Any]
 ) -> Iterator[Path]:
     """Yield the iterates of each member; in one program for all of them, where the family can be traced in dt."""
     together: Any = family
@@ -234,9 +217,12 @@ def _judge(dts: np.ndarray, measured: _Measured, layer: Callable, reached: Calla
         return Order(*found, *_doubt("cold start", slope))
     if len(dts) < 4:
         return Order(*found, *_doubt("too few", slope, len(dts)))
+    rest = 0.0 if settled else _rest(dts, gaps)
+    if local[-1] < _FLAT and rest > 0.9 * gaps[-1]:  # smaller steps would close nothing
+        return Order(*found, *_doubt("another flow", rest))
     if not settled and gaps[0] > 0.5 * displacements[0]:
         return Order(*found, *_doubt("coarse", dts[0]))
-    if not settled and (rest := _rest(dts, gaps)) > 0.1 * gaps[-1]:
+    if rest > 0.1 * gaps[-1]:
         return Order(*found, *_doubt("another flow", rest))
     if not settled and (corners := crossed()):
         return Order(*found, *_doubt("crossings", slope, corners))
@@ -273,7 +259,7 @@ def _layer(method: Any, loss: Any, params: Params, time: float, begins: Callable
     return early / late if late > 0 else 1.0
 
 
-def _sharpness(method: Any, loss: Any, params: Params, grid: _Grid, begin: Any) -> float:
+def _sharpness(method: Any, loss: Any, params: Params, grid: Grid, begin: Any) -> float:
     """Return the largest eigenvalue of the preconditioned Hessian along the coarsest member, over its bound."""
     try:
         bound = rule(method).bound
@@ -291,10 +277,3 @@ def _crossed(family: Family, loss: Any, params: Params, time: float, dt: float, 
         return ""
     counted = sliding(family, loss, params, time, float(dt), state=state).changes
     return ", ".join(name for name, changes in counted.items() if name != DIRECTION and changes.max() > 0)
-
-
-def _quotient(name: str, value: float, by: str, divisor: float) -> int:
-    n = round(value / divisor)
-    if n < 1 or abs(n * divisor - value) > 1e-9 * value:
-        raise ValueError(f"{name} must be a multiple of {by}, but {name} = {value:g} and {by} = {divisor:g}.")
-    return n

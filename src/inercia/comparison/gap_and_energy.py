@@ -31,7 +31,7 @@ def gap(path: Path, flow: Path) -> Gap:
         flow: usually of `integrate`, at the same times.
 
     Raises:
-        ValueError: times that differ.
+        ValueError: times or the forms of params that differ, a point instead of a path.
 
     Example:
         >>> import inercia, jax.numpy as jnp
@@ -41,6 +41,12 @@ def gap(path: Path, flow: Path) -> Gap:
         >>> inercia.gap(path, flow).distance.round(3).tolist()
         [0.0, 0.107, 0.118]
     """
+    for each in (path, flow):
+        each.check_axis()
+    if _form(path) != _form(flow):
+        raise ValueError(
+            f"both paths must have params of the same form, but they have {_form(path)} and {_form(flow)}."
+        )
     if len(path) != len(flow) or not np.allclose(path.times, flow.times, rtol=0, atol=1e-9):
         raise ValueError(
             f"both paths must have the same times, but they have {_span(path)} and {_span(flow)}: "
@@ -74,13 +80,15 @@ def energy(path: Path, learning_rate: Any, beta: Any = 0.9) -> np.ndarray:
         True
     """
     for name, value in (("learning_rate", learning_rate), ("beta", beta)):
-        if callable(value):
+        if callable(value) or np.ndim(value):
+            kind = "a schedule" if callable(value) else f"of shape {np.shape(value)}"
             raise TypeError(
-                f"energy needs a number for {name}, because E falls for constant a and b only, but it is a schedule: "
+                f"energy needs a number for {name}, because E falls for constant a and b only, but it is {kind}: "
                 "give the value of a stretch on which it is constant, and the path of that stretch."
             )
     check.positive("learning_rate", learning_rate)
     check.in_unit_interval("beta", beta)
+    path.check_axis()
     if not hasattr(path.state, "m"):
         raise TypeError(f"path must be one of momentum, with m in its state, but it has {type(path.state).__name__}.")
     speed = learning_rate * tree.distance(path.state.m, jax.tree.map(np.zeros_like, path.state.m))
@@ -90,6 +98,10 @@ def energy(path: Path, learning_rate: Any, beta: Any = 0.9) -> np.ndarray:
 def displacement(path: Path) -> np.ndarray:
     """Return how far the params are from their start, per time."""
     return tree.distance(path.params, jax.tree.map(lambda p: np.broadcast_to(p[:1], p.shape), path.params))
+
+
+def _form(path: Path) -> Any:
+    return jax.tree.map(lambda leaf: np.shape(leaf)[1:], path.params)
 
 
 def _span(path: Path) -> str:

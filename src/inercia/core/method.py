@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import optax
 
-from inercia.core.values import key_of
+from inercia.core.values import as_number, key_of
 
 Params: TypeAlias = Any  # a tree of arrays
 State: TypeAlias = Any  # a NamedTuple of arrays
@@ -228,6 +228,7 @@ def factory(
 
         @functools.wraps(make)
         def made(*args: Any, **kwargs: Any) -> Method:
+            args, kwargs = tuple(map(as_number, args)), {name: as_number(value) for name, value in kwargs.items()}
             method = make(*args, **kwargs)
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()

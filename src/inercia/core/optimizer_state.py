@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from inercia.core import check
 from inercia.core.method import Params, State
 
 #: Values at which a counter is probed: below, at and beyond the periods that wrap.
@@ -75,9 +76,29 @@ def update_of(
     else:
         value, grads = jax.value_and_grad(loss)(params)
         grads = jax.tree.map(jnp.conj, grads)  # the direction of ascent of complex params
+    return *updated(method, loss, params, state, value, grads), value
+
+
+def updated(
+    method: optax.GradientTransformation,
+    loss: Callable[[Params], Any],
+    params: Params,
+    state: State,
+    value: Any,
+    grads: Params,
+) -> tuple[Params, State]:
+    """Call the method's update with all that it asks for, value and gradient being there; return update and state."""
     update = optax.with_extra_args_support(method).update
-    updates, state = update(grads, state, params, **_accepted(update, extra_arguments(loss, value, grads)))
-    return updates, state, value
+    return update(grads, state, params, **_accepted(update, extra_arguments(loss, value, grads)))
+
+
+def keeps_form(before: State, after: State) -> None:
+    """Raise TypeError unless an update gave back a state of the form that it was given."""
+    if jax.tree.structure(after) != jax.tree.structure(before):
+        raise TypeError(
+            "the update must give back a state of the form that init gave, but it adds or drops entries: let init "
+            "make every entry."
+        )
 
 
 def advance(
@@ -132,12 +153,9 @@ def _settled(method: Any, params: Params, state: State, dtype: np.dtype) -> Stat
     """Return the abstract state of the dtypes that an update gives back as it was given them."""
     given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.asarray(leaf).dtype), state)
     for _ in range(_SETTLED):
-        after = _probe.eval_shape(method, dtype, params, given)
-        if jax.tree.structure(after) != jax.tree.structure(given):
-            raise TypeError(
-                "the update must give back a state of the form that init gave, but it adds or drops entries: let init "
-                "make every entry."
-            )
+        with check.compiled("the update", "in a schedule, compute with jax.numpy and choose with jnp.where"):
+            after = _probe.eval_shape(method, dtype, params, given)
+        keeps_form(given, after)
         after = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), after)
         if jax.tree.leaves(after) == jax.tree.leaves(given):
             return given

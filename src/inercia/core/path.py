@@ -60,7 +60,13 @@ class Path:
     dense: Any = None
 
     def __len__(self) -> int:
+        self.check_axis()
         return len(self.times)
+
+    def check_axis(self) -> None:
+        """Raise unless this is a path; a single point of one, as `path[0]`, has no axis of time."""
+        if np.ndim(self.times) == 0:
+            raise TypeError("a path must have an axis of time, but this is one point of it: take path[i : i + 1].")
 
     def __getitem__(self, index: Any) -> "Path":
         """Return the entries `index` (a number, slice or index array) of every array; `diverged` is of those times."""
@@ -93,6 +99,7 @@ class Path:
 
     def save_csv(self, file: str | FilePath) -> None:
         """Write one row per time: times, loss, then every parameter, named like `params[0].w[3,1]`."""
+        self.check_axis()
         columns = {"times": self.times, "loss": self.loss}
         for name, array in self.columns().items():
             if name.startswith("params"):

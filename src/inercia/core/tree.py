@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from inercia.core import check
+
 
 def map_grads(function: Callable, grads: Any, *rest: Any) -> Any:
     """Map `function(grad, *others)` over the leaves; where the gradient is None the result is None."""
@@ -20,10 +22,28 @@ def map_grads(function: Callable, grads: Any, *rest: Any) -> Any:
     )
 
 
-@jax.jit
+def native(tree: Any) -> Any:
+    """Return `tree` with NumPy leaves as JAX reads them: in this machine's byte order, and of at most 64 bits a number.
+
+    Compiled functions read the bytes of any other array as if they were these.
+    """
+
+    def known(leaf):
+        check.unmasked("an array", leaf)
+        if not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype.kind not in "iufc":
+            return leaf
+        return leaf.astype(check.native_dtype(leaf.dtype), copy=False)
+
+    return jax.tree.map(known, tree)
+
+
 def float64(tree: Any) -> Any:
     """Return `tree` with float leaves in float64 and complex ones in complex128; needs an x64 context."""
+    return _float64(native(tree))
 
+
+@jax.jit
+def _float64(tree: Any) -> Any:
     def cast(leaf):
         leaf = jnp.asarray(leaf)
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
@@ -35,7 +55,7 @@ def float64(tree: Any) -> Any:
 
 def at_least_float(tree: Any) -> Any:
     """Return `tree` with arrays for leaves, so that plain numbers have a dtype too."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf) * 1.0, tree)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) * 1.0, native(tree))
 
 
 def to_numpy(tree: Any) -> Any:

@@ -9,6 +9,11 @@ import functools
 import types
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
 #: What is compared by value.
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type)
 
@@ -28,6 +33,17 @@ def key_of(value: Any) -> Any:
     except (TypeError, ValueError, RecursionError):  # unhashable, an empty cell, a function within itself
         return None
     return key
+
+
+def as_number(value: Any) -> Any:
+    """Return a single number that an array of NumPy or JAX holds as Python's; anything else as it is.
+
+    In float16 or float32, 1 - (1 - b) dt and b^k would be rounded to that; a Python number takes the dtype of what it
+    meets.
+    """
+    if not (isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0) or isinstance(value, Tracer):
+        return value
+    return value.item() if value.dtype == bool or jnp.issubdtype(value.dtype, jnp.number) else value
 
 
 def _key(value: Any, depth: int) -> Any:

@@ -128,6 +128,7 @@ def central(
     substeps = check.integer("substeps", substeps)
     if k is not None and check.integer("k", k) > MOST:
         raise ValueError(f"k must be at most {MOST}, but it is {k}.")
+    check.some_params(params)
     check.real("params", params)
     with jax.enable_x64(True):
         theta = tree.float64(params)

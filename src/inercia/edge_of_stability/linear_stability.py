@@ -78,9 +78,9 @@ def stability(method: Method, eigenvalues: Any) -> Stability:
         >>> result.threshold, (result.rate < 1).tolist(), result.regime
         (10.0, [True, False], ['underdamped', 'underdamped'])
     """
-    curvatures = np.atleast_1d(np.asarray(eigenvalues, dtype=np.float64))
+    curvatures = np.atleast_1d(check.reals("eigenvalues", eigenvalues))
     if curvatures.ndim != 1 or not (np.isfinite(curvatures) & (curvatures > 0)).all():
-        raise ValueError(f"eigenvalues must be a vector of finite numbers above 0, but they are {eigenvalues}.")
+        raise ValueError(f"eigenvalues must be a vector of finite numbers above 0, but they are {curvatures.tolist()}.")
     form = _constant_form(method)
     kind, a, b = form.kind, form.learning_rate, form.beta
     with jax.enable_x64(True):
@@ -122,8 +122,8 @@ def best_heavy_ball(smallest: float, largest: float) -> tuple[float, float, floa
         >>> best_heavy_ball(1.0, 9.0)
         (0.25, 0.25, 0.5)
     """
-    check.positive("smallest", smallest)
-    check.positive("largest", largest)
+    check.positive("smallest", check.number("smallest", smallest))
+    check.positive("largest", check.number("largest", largest))
     if smallest > largest:
         raise ValueError(f"smallest must not exceed largest, but they are {smallest:g} and {largest:g}.")
     low, high = np.sqrt(smallest), np.sqrt(largest)

@@ -68,6 +68,7 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
         return jnp.sqrt(ravel_pytree(preconditioner(method, after, params))[0])
 
     def init(params, state):
+        check.real("params", params)
         if not has_rule(method):
             reading(method, params)  # refuses, before `here` makes an update that may fail
         root = here(params, state)

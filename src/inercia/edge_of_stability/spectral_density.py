@@ -28,11 +28,13 @@ def trace(loss: Any, params: Params, samples: int = 64, seed: int = 0) -> tuple[
         >>> trace(lambda x: x @ x, jnp.ones(5), samples=4)  # exact for a diagonal Hessian
         (10.0, 0.0)
     """
-    samples = check.integer("samples", samples, 2)
+    samples, key = check.integer("samples", samples, 2), check.key(check.integer("seed", seed, -(2**63)))
+    check.some_params(params)
+    check.real("params", params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
         loss = in_float64(loss, theta)
-        each = np.asarray(_random_quadratic_forms(loss, theta, jax.random.key(seed), samples))
+        each = np.asarray(_random_quadratic_forms(loss, theta, key, samples))
     return float(each.mean()), float(each.std(ddof=1) / np.sqrt(samples))
 
 
@@ -58,13 +60,16 @@ def density(
         (-2.0, 2.0, 1.0)
     """
     order, samples = check.integer("order", order), check.integer("samples", samples)
+    key = check.key(check.integer("seed", seed, -(2**63)))
+    check.some_params(params)
+    check.real("params", params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
         loss = in_float64(loss, theta)
         size = ravel_pytree(theta)[0].size
         if order > size:
             raise ValueError(f"order must be at most the number of parameters {size}, but it is {order}.")
-        nodes, weights = tree.to_numpy(_lanczos_quadratures(loss, theta, jax.random.key(seed), order, samples))
+        nodes, weights = tree.to_numpy(_lanczos_quadratures(loss, theta, key, order, samples))
     sort = np.argsort(nodes.ravel())
     return nodes.ravel()[sort], weights.ravel()[sort] / samples
 

@@ -68,7 +68,7 @@ def threshold(transformation: optax.GradientTransformation, gradient: float = 1.
     """
     from scipy.optimize import brentq  # noqa: PLC0415  loaded when used
 
-    check.positive("gradient", gradient)
+    check.positive("gradient", check.number("gradient", gradient))
     warm = check.integer("warm", warm)
     with jax.enable_x64(True):
         theta = jnp.zeros(())

@@ -28,7 +28,13 @@ def quadratic(A: Any) -> Any:
         9.0
     """
     A = _symmetric(A)
-    return lambda theta: 0.5 * theta @ jnp.asarray(A, theta.dtype) @ theta
+
+    def loss(theta):
+        theta = jnp.asarray(theta)
+        matrix = jnp.asarray(A, theta.dtype if jnp.issubdtype(theta.dtype, jnp.inexact) else float)
+        return 0.5 * theta @ matrix @ theta
+
+    return loss
 
 
 def exact_flow(A: Any, theta: Any, times: Any, learning_rate: float, beta: float | None = None) -> Path:
@@ -50,7 +56,8 @@ def exact_flow(A: Any, theta: Any, times: Any, learning_rate: float, beta: float
     """
     from scipy.linalg import expm  # noqa: PLC0415  loaded when used
 
-    A, z, times = _symmetric(A), _start(theta, beta), check.increasing("times", times)
+    A, times = _symmetric(A), check.increasing("times", times)
+    z = _start(A, theta, learning_rate, beta)
     eye, zero = np.eye(len(A)), np.zeros_like(A)
     if beta is None:
         M = -learning_rate * A
@@ -87,7 +94,9 @@ def exact_iterates(
         >>> exact_iterates([[1.0]], [1.0], 2, 0.5).params.tolist()
         [[1.0], [0.5], [0.25]]
     """
-    A, z, steps = _symmetric(A), _start(theta, beta), check.integer("steps", steps)
+    A, steps = _symmetric(A), check.integer("steps", steps)
+    z = _start(A, theta, learning_rate, beta)
+    check.positive("dt", dt)
     check.one_of("scheme", scheme, ("semi-implicit", "explicit"))
     a, eye = learning_rate * dt, np.eye(len(A))
     if beta is None:
@@ -103,14 +112,21 @@ def exact_iterates(
 
 
 def _symmetric(A: Any) -> np.ndarray:
-    A = np.asarray(A, dtype=np.float64)
+    A = check.reals("A", A)
+    check.finite("A", A)
     if A.ndim != 2 or A.shape[0] != A.shape[1] or not np.allclose(A, A.T):
         raise ValueError(f"A must be a symmetric matrix, but it is {A.tolist() if A.size < 10 else A.shape}.")
     return A
 
 
-def _start(theta: Any, beta: float | None) -> np.ndarray:
-    theta = np.asarray(theta, dtype=np.float64)
+def _start(A: np.ndarray, theta: Any, learning_rate: Any, beta: Any) -> np.ndarray:
+    check.positive("learning_rate", learning_rate)
+    if beta is not None:
+        check.in_unit_interval("beta", beta)
+    theta = check.reals("theta", theta)
+    check.finite("theta", theta)
+    if theta.shape != A.shape[:1]:
+        raise ValueError(f"theta must have the shape {A.shape[:1]} of a row of A, but it has {theta.shape}.")
     return theta if beta is None else np.concatenate([theta, np.zeros_like(theta)])
 
 

@@ -85,8 +85,7 @@ def integrate(
         events: a function (t, params, state) -> float, or several, written with jax.numpy; their zeros are found as
             `scipy.integrate.solve_ivp` does, and its attributes `terminal` and `direction` are read.
         dense: whether to keep the solution between the times too, as `path.dense`; keeps every step in memory.
-        max_nfev: evaluations that a stiff flow may be foreseen to take with an explicit solver before that is given
-            up; None for any number.
+        max_nfev: evaluations after which a stiff flow is given up with an explicit solver, foreseen; None for any.
         progress: whether to show a bar.
 
     Returns:
@@ -111,8 +110,8 @@ def integrate(
     times = _one_way(times)
     for name, value in (("rtol", rtol), ("atol", atol)) + ((("max_step", max_step),) if max_step != np.inf else ()):
         check.positive(name, value)
-    watched = _events(events)
-    check.differentiable("params", params)
+    watched, most = _events(events), None if max_nfev is None else check.integer("max_nfev", max_nfev)
+    check.some_params(params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
         loss = in_float64(loss, theta)
@@ -135,11 +134,11 @@ def integrate(
             plan = stepping.Plan(
                 make=partial(_solver, field, {"rtol": rtol, "atol": atol, "max_step": max_step}),
                 times=times,
-                events=[_Event(field, event) for event in watched],
+                events=[_Event(field, event, times[0], z0) for event in watched],
                 dense=dense,
                 solver=AUTO if solver == "auto" else solver,
                 stiff=AUTO_STIFF if solver == "auto" and z0.size <= AUTO_UNKNOWNS else None,
-                max_nfev=max_nfev,
+                max_nfev=most,
                 moved=lambda t: bar.update(abs(t - times[0]) - bar.n),
             )
             done = stepping.run(plan, z0, cut)
@@ -159,7 +158,7 @@ def _check_concrete(method: Any, *values: Any) -> None:
 
 
 def _one_way(values: Any) -> np.ndarray:
-    times = np.asarray(values, dtype=np.float64)
+    times = check.reals("times", values)
     if times.ndim == 1 and times.size >= 2 and times[-1] < times[0]:
         check.finite("times", times)
         if not (np.diff(times) < 0).all():
@@ -232,7 +231,8 @@ def _solver(field: Field, options: dict, name: str, piece: Piece, t: float, z: n
 class _Event:
     """An event as a function of the flow's vector, with SciPy's attributes."""
 
-    def __init__(self, field: Field, event: Any) -> None:
+    def __init__(self, field: Field, event: Any, t: float, z: np.ndarray) -> None:
+        check.scalar("an event", field.event_shape(event, t, z))
         self.field, self.event = field, event
         self.terminal, self.direction = getattr(event, "terminal", False), getattr(event, "direction", 0)
 

@@ -23,7 +23,7 @@ import optax
 
 from inercia.core import check
 from inercia.core.method import Params, State
-from inercia.core.optimizer_state import update_of
+from inercia.core.optimizer_state import keeps_form, update_of
 from inercia.flows.smoothness import require_continuous
 
 #: The differences Delta^n whose growth measures the convergence of the series.
@@ -93,7 +93,14 @@ class Interpolated:
                 f"does not take ({type(error).__name__}: {str(error).splitlines()[0]}): use a method with a flow of "
                 "its own, or a transformation whose state is moments and counters."
             ) from error
+        keeps_form(given, after)
         for (keys, new), old in zip(jax.tree_util.tree_leaves_with_path(after), jax.tree.leaves(given), strict=True):
+            if jnp.issubdtype(new.dtype, jnp.integer) and jnp.issubdtype(jnp.result_type(old), jnp.floating):
+                raise TypeError(
+                    "the interpolated flow moves every number of the state as a float, its counters too, but this "
+                    f"update sets state{jax.tree_util.keystr(keys)} to an integer: use a method with a flow of its "
+                    "own, or a transformation whose state is moments and counters."
+                )
             if jnp.issubdtype(new.dtype, jnp.floating) and new.dtype.itemsize < np.dtype(old.dtype).itemsize:
                 raise TypeError(
                     f"the interpolated flow needs iterates that are not rounded, but state{jax.tree_util.keystr(keys)} "
@@ -186,6 +193,7 @@ def interpolated(transformation: optax.GradientTransformation, loss: Callable, o
         >>> abs(float(path.params[-1]) - 0.9**10) < 1e-6
         True
     """
+    check.optimizer(transformation)
     check.integer("order", order)
     if order > _MOST:
         raise ValueError(

@@ -104,9 +104,11 @@ def _iterate(
     observe: Any,
 ) -> Path:
     steps, every = length
+    check.optimizer(method)
     dt = float(getattr(method, "dt", 1.0))
-    check.differentiable("params", params)
     _refuse_tracers(params, state, start)
+    check.some_params(params)
+    start = None if start is None else check.number("start", start)
     with jax.enable_x64(True):
         theta = tree.float64(params)
         program, data = separated(loss if isinstance(loss, partial) else in_float64(loss, theta))
@@ -179,7 +181,7 @@ def _run(family, program, dt, data, params, state, every, memory, points, watche
 
     # One buffer, written in place: joining a stack and its last row would need the memory twice.
     start = jax.tree.map(jnp.asarray, (params, state))
-    row = (*start, loss(params), jax.tree.map(jnp.zeros_like, jax.eval_shape(look, *start, memory)[0]))
+    row = (*start, jnp.asarray(loss(params)), jax.tree.map(jnp.zeros_like, jax.eval_shape(look, *start, memory)[0]))
     path = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (points + 1, *leaf.shape)), row)
     (params, state), memory, path = jax.lax.fori_loop(0, points, point, (start, memory, path))
     return write(path, points, (params, state, loss(params), look(params, state, memory)[0]))

@@ -32,8 +32,7 @@ class Equation(NamedTuple):
 
 class _LimitFlow:
     def __init__(self, transformation: optax.GradientTransformation, loss: Callable, order: int, memory: int) -> None:
-        self.transformation, self.order, self.memory = transformation, order, memory
-        self.gradient = jax.grad(loss)
+        self.transformation, self.loss, self.order, self.memory = transformation, loss, order, memory
         self.dt = float(getattr(transformation, "dt", 1.0))
 
     def check(self, params: Params, state: State) -> None:
@@ -46,6 +45,9 @@ class _LimitFlow:
             field, turn = jax.jvp(self.phi, (params,), (self.phi(params),))
             field = jax.tree.map(lambda p, d: p - 0.5 * d, field, turn)
         return jax.tree.map(lambda f: f / self.dt, field), state
+
+    def gradient(self, params: Params) -> Params:
+        return jax.tree.map(jnp.conj, jax.grad(self.loss)(params))  # the direction of ascent of complex params
 
     def phi(self, params: Params) -> Params:
         g = self.gradient(params)
@@ -109,6 +111,7 @@ def limit(
         >>> abs(float(path.params[-1] - exact.params[-1])) < 1e-3
         True
     """
+    check.optimizer(transformation)
     check.integer("memory", memory, 2)
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, but it is {order}.")

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from inercia.core import check
 from inercia.core.linear_form import LinearForm, linear_form
 from inercia.core.method import Method, Params, State
+from inercia.core.transition import abs_sq
 from inercia.flows.memoryless_flow import Equation
 from inercia.methods.momentum import MomentumState
 from inercia.methods.sgd import SgdState
@@ -81,7 +82,19 @@ def modified(method: Method, loss: Callable, regime: str = "refined", order: int
         raise ValueError(f"no modified flow is given for {named} in the regime {regime!r}; there are: {listed}.")
     if order != 2 and not (order == 3 and (named, regime) == ("GD", "refined")):
         raise ValueError(f"order must be 2 (or 3, for refined gradient descent), but it is {order}.")
-    return makers[named, regime]()
+    return _of_real_params(makers[named, regime]())
+
+
+def _of_real_params(equation: Equation) -> Equation:
+    def flow(grads: Params, state: State, params: Params) -> tuple[Params, State]:
+        check.real("params", params)
+        return equation.flow(grads, state, params)
+
+    def start(params: Params, state: State) -> tuple[Params, State]:
+        check.real("params", params)
+        return equation.start(params, state)
+
+    return Equation(flow, start)
 
 
 def modified_loss(method: Method, loss: Callable) -> Callable[[Params], jax.Array]:
@@ -106,7 +119,7 @@ def modified_loss(method: Method, loss: Callable) -> Callable[[Params], jax.Arra
 
     def with_gradient(params: Params) -> jax.Array:
         value, g = jax.value_and_grad(loss)(params)
-        return value + C * sum(jnp.sum(x**2) for x in jax.tree.leaves(g))
+        return value + C * sum(jnp.sum(abs_sq(x)) for x in jax.tree.leaves(g))
 
     return with_gradient
 

@@ -82,7 +82,7 @@ def pieces_of(field: Field, method: Any, start: float, end: float, breakpoints: 
     Raises:
         ValueError: breakpoints that are not finite, a schedule that cannot be read at a float time.
     """
-    times = np.atleast_1d(np.asarray(breakpoints, dtype=np.float64))
+    times = np.atleast_1d(check.reals("breakpoints", breakpoints if np.size(breakpoints) else np.zeros(0))).ravel()
     check.finite("breakpoints", times)
     found = [(float(np.nextafter(b, -np.inf)), float(b)) for b in times]
     flow, _, clocks = field.equation

@@ -77,10 +77,11 @@ def diffuse(
     a, c, dt = _constants(method, order)
     paths, substeps = check.integer("paths", paths), check.integer("substeps", substeps)
     times, n_batches = _checked(times, dt / substeps, batches)
-    key = jax.random.key(key) if isinstance(key, int) else key
+    if (key := check.key(key)) is None:
+        raise TypeError("diffuse needs a key, for example key=0: it fixes the noise.")
+    check.some_params(params)
     with jax.enable_x64(True):
         theta = tree.float64(params)
-        check.differentiable("params", theta)
         batches = tree.float64(batches)
         check.loss_of(loss, theta, tree.row(batches, 0))
         flat, rebuild = tree.ravel_real(theta)
@@ -140,7 +141,12 @@ def _checked(times: Any, h: float, batches: Any) -> tuple[np.ndarray, int]:
     times = check.increasing("times", times)
     if times[0] != 0 or np.abs(times / h - np.round(times / h)).max() > 1e-6:
         raise ValueError(f"times must start at 0 and be multiples of dt / substeps = {h:g}, but they are {times}.")
-    counts = {np.shape(leaf)[0] for leaf in jax.tree.leaves(batches)}
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(batches)]
+    if () in shapes:
+        raise TypeError("batches must be a tree of arrays (N_b, rows, ...), but one of them has no axes.")
+    for leaf in jax.tree.leaves(batches):
+        check.finite("batches", leaf)
+    counts = {shape[0] for shape in shapes}
     if len(counts) != 1 or counts == {0}:
         raise ValueError(f"batches must share one leading axis of at least 1, but theirs are {sorted(counts)}.")
     return times, counts.pop()

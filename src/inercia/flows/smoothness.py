@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from inercia.core import tree
+from inercia.core import check, tree
 from inercia.core.method import Params, State
 from inercia.core.optimizer_state import bowl, start_state, update_of
 from inercia.flows.nonsmooth_trace import Operation, operations
@@ -63,6 +63,7 @@ def nonsmooth_operations(
         >>> [nonsmooth_operations(t(0.1), jnp.ones(2)) for t in (optax.adam, optax.lion, optax.amsgrad)]
         [[], ['sign'], ['max']]
     """
+    check.optimizer(transformation)
     found = _of_update(transformation, params, state)
     jumping = _choice_jumps(transformation, params, state, found)
     return sorted({_name(o) for o in found if o.kind in ("jump", "slope", "branch") or jumping})

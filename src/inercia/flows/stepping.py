@@ -12,11 +12,12 @@ evaluations than are allowed.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from inercia.flows import scipy_rk
+from inercia.flows.interpolation_error import MOST, defect
 from inercia.flows.pieces import Piece
 
 #: Accepted steps that are judged together, the share of them that stability must limit, and what counts as that.
@@ -31,6 +32,10 @@ _PER_UNKNOWN, _AT_LEAST = 20, 10_000
 
 class Stiff(Exception):  # noqa: N818  a signal, turned into a report by the caller
     """An explicit solver is limited by stability; the message says what the rest would cost."""
+
+
+class Rough(Exception):  # noqa: N818  a signal: the last step is too long for its polynomial
+    """Holds the end of the step, and the length that the steps up to there may have."""
 
 
 @dataclass
@@ -104,11 +109,15 @@ def run(plan: Plan, z0: np.ndarray, pieces: Sequence[Piece]) -> Run:
 def _solve(plan: Plan, done: Run, pieces: Sequence[Piece]) -> None:
     gauges = [event(done.t, done.z) for event in plan.events]
     for piece in pieces:
+        rough = None
         while done.t != piece.end:
             solver = plan.make(done.solvers[-1], piece, done.t, done.z)
             before = done.nfev, done.njev
             try:
-                gauges, terminal = _through(plan, done, solver, gauges, before)
+                gauges, terminal = _through(plan, done, solver, gauges, before, rough)
+            except Rough as signal:
+                rough = signal.args
+                continue
             except Stiff as signal:
                 if plan.stiff is None or done.solvers[-1] == plan.stiff:
                     done.reason, done.failed, done.stiff = str(signal), True, True
@@ -122,24 +131,38 @@ def _solve(plan: Plan, done: Run, pieces: Sequence[Piece]) -> None:
                 return
 
 
-def _through(plan: Plan, done: Run, solver: Any, gauges: list[float], before: tuple[int, int]) -> tuple[list, bool]:
-    """Step `solver` to the end of its piece; return the events' last values and whether a terminal one occurred."""
-    stalled = 0
+def _through(
+    plan: Plan, done: Run, solver: Any, gauges: list[float], before: tuple[int, int], rough: tuple[float, float] | None
+) -> tuple[list, bool]:
+    """Step `solver` to the end of its piece; return the events' last values and whether a terminal one occurred.
+
+    Up to the time rough[0] steps have at most the length rough[1].
+
+    Raises:
+        Rough: a step that is to be made again, in shorter ones; nothing of it is recorded.
+    """
+    stalled, free = 0, getattr(solver, "max_step", np.inf)
     while solver.status == "running":
+        if rough is not None:
+            ahead = solver.direction * (rough[0] - solver.t)
+            solver.max_step = min(free, rough[1]) if ahead > 0 else free
         message = solver.step()
         done.nfev, done.njev = before[0] + solver.nfev, before[1] + int(solver.njev)
         if solver.status == "failed":
             done.reason, done.failed = message, True
             break
-        polynomial: Any = solver.dense_output() if plan.dense else None
-        if plan.dense:
-            done.ends.append(solver.t)
-            done.interpolants.append(polynomial)
         values = [event(solver.t, solver.y) for event in plan.events]
         crossed = [i for i, event in enumerate(plan.events) if _crosses(event, gauges[i], values[i])]
+        wanted = plan.dense or crossed or _inside(plan, done, solver)
+        polynomial = solver.dense_output() if wanted else None
+        if polynomial is not None and done.solvers[-1] in scipy_rk.EXPLICIT:
+            _require_faithful(solver, polynomial, rough)
+            done.nfev = before[0] + solver.nfev
+        if plan.dense:
+            done.ends.append(solver.t)
+            done.interpolants.append(cast(Any, polynomial))
         stop = None
         if crossed:
-            polynomial = solver.dense_output() if polynomial is None else polynomial
             stop = _record(plan.events, crossed, done.hits, polynomial, solver)
         gauges = values
         _output(plan.times, done, solver, polynomial, stop)
@@ -159,14 +182,27 @@ def _through(plan: Plan, done: Run, solver: Any, gauges: list[float], before: tu
     return gauges, False
 
 
+def _inside(plan: Plan, done: Run, solver: Any) -> bool:
+    """Whether an output lies inside the last step; the polynomial of DOP853 costs three evaluations."""
+    ahead = plan.times[len(done.times) :]
+    return bool(len(ahead) and solver.direction * (solver.t - ahead[0]) > 0)
+
+
+def _require_faithful(solver: Any, polynomial: Any, rough: tuple[float, float] | None) -> None:
+    """Raise Rough unless the polynomial of the last step is near the flow, or the step cannot well be shorter."""
+    h = abs(solver.t - solver.t_old)
+    shortest = 1e3 * np.spacing(abs(solver.t))
+    if h > shortest and defect(solver, polynomial) > MOST:
+        raise Rough(solver.t if rough is None else max(rough[0], solver.t, key=lambda t: solver.direction * t), h / 3)
+
+
 def _output(times: np.ndarray, done: Run, solver: Any, polynomial: Any, stop: Any) -> None:
     """Append the outputs that the last step has passed; up to the point `stop` where an event ends the run."""
     t, direction = solver.t if stop is None else stop[0], solver.direction
     ahead = times[len(done.times) :]
     due = ahead[: np.searchsorted(direction * ahead, direction * t, side="right")]
     inner = due[due != solver.t]
-    if len(inner):  # the polynomial of DOP853 costs three evaluations, and is not needed at the step's end
-        polynomial = solver.dense_output() if polynomial is None else polynomial
+    if len(inner):
         done.points += list(np.asarray(polynomial(inner)).T)
     if len(due) > len(inner):
         done.points.append(solver.y)

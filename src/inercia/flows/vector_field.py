@@ -47,6 +47,10 @@ class Field(NamedTuple):
         """Return event(t, params, state)."""
         return float(_event(event, self.params, self.state, t, z))
 
+    def event_shape(self, event: Any, t: Any, z: Any) -> Any:
+        """Return the abstract value of event(t, params, state)."""
+        return _event.eval_shape(event, self.params, self.state, t, z)
+
     def path(self, z: Any) -> tuple[Params, State, jax.Array]:
         """Return params, state and loss at the rows of z."""
         return _path(self.equation[1], self.params, self.state, z)
@@ -119,7 +123,7 @@ def _step(equation, solver, params, state, seen, slopes, y, f, h, rtol, atol):
 @partial(jax.jit, static_argnums=0)
 def _event(event, params, state, t, z):
     _, rebuild = tree.ravel_real((params, state))
-    return event(t, *rebuild(z))
+    return jax.tree.map(jnp.asarray, event(t, *rebuild(z)))
 
 
 @partial(jax.jit, static_argnums=0)

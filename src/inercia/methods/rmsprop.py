@@ -110,7 +110,8 @@ def rmsprop(
         centered: whether the root is of the variance, v - |m|^2, instead of the mean square.
         momentum: decay c in [0, 1) of the sum of steps; None for none.
         nesterov: whether that sum looks ahead.
-        bias_correction: whether v (and m) are divided by 1 - b^(k+1).
+        bias_correction: whether v (and m) are divided by 1 - b^(k+1), as for a start at 0; from an initial_scale above
+            0 the first steps are small then, and the flow starts at rest, as sqrt(t).
         dt: flow time of one update, with (1-b) dt <= 1 and (1-c) dt <= 1.
 
     Raises:
@@ -159,7 +160,8 @@ def rmsprop(
         t, a = state.count, at(learning_rate, state.count)
         nu, mu = state.nu, state.mu
         if bias_correction:
-            nu = map_grads(lambda g, v: debiased(v, abs_sq(g), decay, t), grads, nu)
+            # At t = 0 an average that starts at 0 is |g|^2, and one that starts above it, infinite: theta' ~ sqrt(t).
+            nu = map_grads(lambda g, v: debiased(v, jnp.where(v > 0, jnp.inf, abs_sq(g)), decay, t), grads, nu)
             mu = map_grads(lambda g, m: debiased(m, g, decay, t), grads, mu) if centered else None
         u = root.step(a, grads, nu, mu)
         state_dot = RmspropState(jnp.ones_like(t), *root.averages_dot(grads, state), None)

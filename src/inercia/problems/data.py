@@ -8,7 +8,6 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from inercia.core import check
@@ -66,8 +65,9 @@ def split(data: Any, test: float = 0.2, seed: int = 0) -> Split:
 
 def split_rows(rows: int, test: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return the numbers of the rows to train on and of those to test on, as `split` takes them."""
-    if not 0 < test < 1:
+    if not 0 < check.number("test", test) < 1:
         raise ValueError(f"test must be a share in (0, 1), but it is {test}.")
+    seed = check.integer("seed", seed, 0)
     held_out = round(test * rows)
     if held_out in (0, rows):
         raise ValueError(f"test = {test} of {rows} rows leaves one part empty.")
@@ -81,14 +81,33 @@ def standardise(parts: Split) -> Split:
     Computed in float64 from the numbers as they are, and cast to float32 then; integers are taken too. The values are
     those of scikit-learn's `StandardScaler`.
 
+    Raises:
+        ValueError: inputs that are not finite, no rows, parts with other inputs.
+        TypeError: inputs that are not real numbers, or masked.
+
     Example:
         >>> years = np.array([[2000], [2020], [2030]])
         >>> train, test = standardise(Split(Dataset(years[:2], None), Dataset(years[2:], None)))
         >>> train.x.ravel().tolist(), test.x.ravel().tolist()
         ([-1.0, 1.0], [2.0])
     """
-    mean, scale = scaling(parts.train.x)
-    return Split(*(Dataset(standardised(part.x, mean, scale), part.y) for part in parts))
+    train, test = (_columns(name, part.x) for name, part in zip(("train.x", "test.x"), parts, strict=True))
+    if test.shape[1:] != train.shape[1:]:
+        raise ValueError(f"both parts must have the same inputs, but rows are {train.shape[1:]} and {test.shape[1:]}.")
+    mean, scale = scaling(train)
+    return Split(*(Dataset(standardised(x, mean, scale), p.y) for x, p in zip((train, test), parts, strict=True)))
+
+
+def _columns(name: str, x: Any) -> np.ndarray:
+    """Return inputs as NumPy's, or raise unless they are rows of finite real numbers."""
+    check.unmasked(name, x)
+    x = np.asarray(x)  # float32 of JAX would stay that, and its statistics too
+    if not check.is_numeric(x.dtype) or x.dtype.kind == "c":
+        raise TypeError(f"{name} must hold real numbers, but its dtype is {x.dtype}.")
+    if x.ndim < 2 or x.size == 0:
+        raise ValueError(f"{name} must be rows of inputs, (N, inputs), but its shape is {x.shape}.")
+    check.finite(name, x)
+    return x
 
 
 def scaling(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +172,7 @@ def teacher(network: Network, rows: int, key: Any, noise: float = 0.0) -> tuple[
     """
     rows = check.integer("rows", rows)
     check.nonnegative("noise", noise)
-    of_params, of_x, of_noise = jax.random.split(key, 3)
+    of_params, of_x, of_noise = jax.random.split(check.key(key), 3)
     params = network.init(of_params)
     x = jax.random.normal(of_x, (rows, params[0].w.shape[0]))
     y = network.apply(params, x)
@@ -172,9 +191,11 @@ def checked(data: Any) -> Dataset:
     """
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise TypeError(f"data must be a pair (x, y), but it is {type(data).__name__}.")
-    x, y = (part if hasattr(part, "dtype") else np.asarray(part) for part in data)
+    for name, part in zip("xy", data, strict=True):
+        check.unmasked(name, part)
+    x, y = (_array(part) for part in data)
     for name, part in (("x", x), ("y", y)):
-        if not (jnp.issubdtype(part.dtype, jnp.number) or part.dtype == bool):
+        if not check.is_numeric(part.dtype):
             raise TypeError(f"{name} must hold numbers, but its dtype is {part.dtype}: number the classes 0..K-1.")
     rows = [np.shape(part)[:1] for part in (x, y)]
     if rows[0] == () or rows[0] != rows[1]:
@@ -186,3 +207,7 @@ def checked(data: Any) -> Dataset:
     check.finite("x", x)
     check.finite("y", y)
     return Dataset(x, y)
+
+
+def _array(part: Any) -> Any:
+    return part if isinstance(part, jax.Array) else np.asarray(part)

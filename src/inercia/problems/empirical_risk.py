@@ -46,18 +46,19 @@ class Risk:
 
     def __call__(self, params: Any, batch: tuple[Any, Any]) -> Float[Array, ""]:
         """Return the mean pointwise loss over the batch."""
-        x, y = batch
+        x, y = batch[0], check.array("y", batch[1])
         prediction = self.network.apply(params, x)
         self._check(prediction, y)
         return jnp.mean(self.pointwise(prediction, y))
 
     def check(self, params: Any, batch: tuple[Any, Any]) -> None:
         """Raise unless the batch suits network and loss: lengths, shapes, labels; nothing is computed."""
-        x, y = batch
+        x, y = batch[0], check.array("y", batch[1])
         self._check(jax.jit(self.network.apply).eval_shape(params, x), y)
 
     def _check(self, prediction: Any, y: Any) -> None:
         rows, shape = prediction.shape[:-1], jnp.shape(y)
+        _some(rows)
         if shape[:1] != rows[:1]:
             raise ValueError(f"x and y must have as many rows as each other, but x has {rows} and y has {shape}.")
         if self.pointwise is squared and shape != prediction.shape:
@@ -98,6 +99,12 @@ def risk(network: Network, loss: str | Callable[[Array, Array], Array] = "square
 def accuracy(network: Network) -> Callable[[Any, tuple[Any, Any]], Array]:
     """Make `accuracy(params, (x, y))`: the share of rows whose largest output is the label.
 
+    A row with an output that is no number has none that is largest, and counts as wrong.
+
+    Raises:
+        ValueError: at the call, no rows, labels of another shape than the rows or out of range.
+        TypeError: at the call, labels that are not integers.
+
     Example:
         >>> import jax.numpy as jnp
         >>> identity = Network(lambda key: [], lambda params, x: x)
@@ -106,7 +113,16 @@ def accuracy(network: Network) -> Callable[[Any, tuple[Any, Any]], Array]:
     """
 
     def share(params: Any, batch: tuple[Any, Any]) -> Array:
-        x, y = batch
-        return jnp.mean(jnp.argmax(network.apply(params, x), axis=-1) == y)
+        y = check.array("y", batch[1])
+        prediction = network.apply(params, batch[0])
+        _some(prediction.shape[:-1])
+        check_labels(y, prediction.shape[:-1], prediction.shape[-1])
+        right = jnp.argmax(prediction, axis=-1) == y
+        return jnp.mean(right & ~jnp.isnan(prediction).any(axis=-1))
 
     return share
+
+
+def _some(rows: tuple[int, ...]) -> None:
+    if 0 in rows:
+        raise ValueError("the batch must not be empty, because its mean does not exist, but it has 0 rows.")

@@ -91,17 +91,17 @@ def mlp(
     initializer = INITIALIZERS[check.one_of("init", init, INITIALIZERS)]
     functions = _activations(len(widths) - 1, activation, output)
 
-    def initialize(key: PRNGKeyArray) -> list[Layer]:
-        keys = jax.random.split(key, len(widths) - 1)
+    def initialize(key: PRNGKeyArray | int) -> list[Layer]:
+        keys = jax.random.split(check.key(key), len(widths) - 1)
         return [
             Layer(initializer(k, (inputs, outputs)), jnp.zeros(outputs) if bias else None)
             for k, inputs, outputs in zip(keys, widths[:-1], widths[1:], strict=True)
         ]
 
     def apply(params: list[Layer], x: Float[Array | np.ndarray, "... inputs"]) -> Float[Array, "... outputs"]:
-        if jnp.ndim(x) < 1 or jnp.shape(x)[-1] != widths[0]:
-            raise ValueError(f"x must have shape (..., {widths[0]}), but its shape is {jnp.shape(x)}.")
-        y = jnp.asarray(x)
+        y = jnp.asarray(check.array("x", x))
+        if y.ndim < 1 or y.shape[-1] != widths[0]:
+            raise ValueError(f"x must have shape (..., {widths[0]}), but its shape is {y.shape}.")
         for layer, phi in zip(params, functions, strict=True):
             y = phi(_affine(layer, y))
         return y

@@ -32,7 +32,6 @@ class Sampler(NamedTuple):
     rows: Callable[..., Int[Array, "steps batch"]] | None  # (key, start, steps, aligned=False); None for all rows
 
 
-@lru_cache(maxsize=64)  # equal samplers are the same object, so that a training compiled once stays compiled
 def sampler(name: str, rows: int, batch_size: int | None = None) -> Sampler:
     """Make a sampler over `rows` rows.
 
@@ -67,9 +66,12 @@ def sampler(name: str, rows: int, batch_size: int | None = None) -> Sampler:
                 "'shuffle' or 'partition'."
             )
         return Sampler(1, rows, None)
-    if name == "partition":
-        return _partition(rows, batch_size)
-    return _shuffle(rows, batch_size)
+    return _made(name, rows, batch_size)
+
+
+@lru_cache(maxsize=64)  # equal samplers are the same object, so that a training compiled once stays compiled
+def _made(name: str, rows: int, batch_size: int) -> Sampler:
+    return (_partition if name == "partition" else _shuffle)(rows, batch_size)
 
 
 def permutation(key: Any, n: int) -> Int[Array, " n"]:

@@ -1,23 +1,20 @@
 """What `train` is called with, judged before anything is computed."""
 
-import numbers
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inercia.core import check
+from inercia.core import check, tree
 from inercia.training import batches
 from inercia.training.objective import Objective, accepts, signature_of
 
 
 def params_of(params: Any) -> Any:
     """Return the params, or raise unless all leaves are arrays that can be differentiated."""
-    if not jax.tree.leaves(params):
-        raise ValueError("params must hold at least one array, but they hold none.")
-    check.differentiable("params", params)
-    return params
+    check.some_params(params)
+    return tree.native(params)
 
 
 def abstract(tree: Any) -> Any:
@@ -30,19 +27,6 @@ def model_state_of(model_state: Any) -> Any:
     return jax.tree.map(
         lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.asarray(np.asarray(leaf)), model_state
     )
-
-
-def key_of(key: Any) -> Any:
-    """Return a typed key of a key, a raw key or a seed."""
-    if key is None or (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        return key
-    if isinstance(key, jax.Array | np.ndarray) and key.shape == (2,) and key.dtype == np.uint32:
-        return jax.random.wrap_key_data(jnp.asarray(key))
-    if isinstance(key, jax.Array) and key.shape == () and jnp.issubdtype(key.dtype, jnp.integer):
-        return jax.random.key(key)
-    if isinstance(key, bool) or not isinstance(key, numbers.Integral):
-        raise TypeError(f"key must be a jax.random.key or an integer, but it is {key!r}.")
-    return jax.random.key(int(key))
 
 
 def held_out_of(validation: Any, objective: Objective, params: Any) -> Any:

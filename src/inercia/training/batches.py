@@ -53,12 +53,13 @@ def arrays(tree: Any) -> Any:
     """Return the tree with arrays for leaves, or raise unless all hold numbers."""
 
     def array(path, leaf):
+        check.unmasked(_name(tree, path), leaf)
         if not isinstance(leaf, jax.Array):
             try:
                 leaf = np.asarray(leaf)
             except ValueError:
                 raise ValueError(f"{_name(tree, path)} must be one array, but its rows differ in shape.") from None
-        if not (jnp.issubdtype(leaf.dtype, jnp.number) or leaf.dtype == bool or is_key(leaf)):
+        if not (is_key(leaf) or check.is_numeric(leaf.dtype)):
             raise TypeError(
                 f"{_name(tree, path)} must hold numbers, but its dtype is {leaf.dtype}: give labels as integers, for "
                 "example np.unique(labels, return_inverse=True)[1]."

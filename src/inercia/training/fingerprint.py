@@ -17,6 +17,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from inercia.core import check
 from inercia.core.method import Method
+from inercia.core.optimizer_state import updated
 
 #: What the description of a traced program starts with.
 TRACED = "program "
@@ -31,6 +32,11 @@ def digest_of(data: Any) -> str:
     return f"{leaves[0].shape[0]} rows {digest.hexdigest()[:12]}"
 
 
+def key_of_draws(key: Any) -> str:
+    """Describe a key by its numbers, and by the generator that draws from them."""
+    return "none" if key is None else f"{jax.random.key_impl(key)} {jax.random.key_data(key).tolist()}"
+
+
 def described(method: Any) -> str:
     """Describe a method by its name and its hyperparameters; an optax transformation has none to show."""
     if not isinstance(method, Method):
@@ -41,11 +47,10 @@ def described(method: Any) -> str:
 
 def update_of(method: Any, params: Any) -> str:
     """Describe the programs of a method's start and update, on gradients like the params."""
-    update = optax.with_extra_args_support(method).update
 
     def first(p):
-        value_fn = lambda q: jnp.real(optax.tree.vdot(q, q))  # noqa: E731  for line searches
-        return update(p, method.init(p), p, value=value_fn(p), grad=p, value_fn=value_fn)
+        loss = lambda q: jnp.real(optax.tree.vdot(q, q))  # noqa: E731  for line searches
+        return updated(method, loss, p, method.init(p), loss(p), p)
 
     return traced(first, params)
 
@@ -53,8 +58,9 @@ def update_of(method: Any, params: Any) -> str:
 def traced(function: Any, *arguments: Any) -> str:
     """Describe a function by the program that it traces to, and by the constants of it and of all programs inside."""
     abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), arguments)
-    closed = jax.make_jaxpr(function)(*abstract)
-    digest = hashlib.sha256(re.sub("0x[0-9a-f]+", "", str(closed.jaxpr)).encode())  # no addresses of functions
+    closed, given = jax.make_jaxpr(function, return_shape=True)(*abstract)
+    program = f"{closed.jaxpr}{jax.tree.structure(given)}"
+    digest = hashlib.sha256(re.sub("0x[0-9a-f]+", "", program).encode())  # no addresses of functions
     for constant in plain([*_constants(closed)]):
         if not check.is_concrete(constant):
             raise ValueError("checkpoint needs a training of its own: inside jit or vmap nothing can be saved.")

@@ -19,10 +19,10 @@ from inercia.core import check
 from inercia.core.method import Params, State
 from inercia.core.progress import bar as progress_bar
 from inercia.training import hosts
-from inercia.training.arguments import abstract, held_out_of, judge_watched, key_of, model_state_of, params_of
+from inercia.training.arguments import abstract, held_out_of, judge_watched, model_state_of, params_of
 from inercia.training.batches import rows_in_memory
 from inercia.training.checkpoint import Checkpoints
-from inercia.training.fingerprint import described, digest_of, traced, update_of
+from inercia.training.fingerprint import described, digest_of, key_of_draws, traced, update_of
 from inercia.training.objective import objective_of
 from inercia.training.placement import place
 from inercia.training.programs import Carry, History, Setting, divergence, initial
@@ -140,7 +140,8 @@ def train(
         >>> float(inercia.accuracy(network)(result.params, test)) > 0.9
         True
     """
-    params, key, model_state = params_of(params), key_of(key), model_state_of(model_state)
+    check.optimizer(method)
+    params, key, model_state = params_of(params), check.key(key), model_state_of(model_state)
     objective = objective_of(loss, has_aux, model_state is not None)
     resident = is_in_memory(data)
     data = rows_in_memory(data, hasattr(loss, "check")) if resident else data
@@ -239,8 +240,9 @@ def _decides(setting: Setting, plan: Plan, supply: Supply, sampler: str, start: 
         "update": update_of(setting.method, params),
         "loss": traced(setting.objective, params, model_state, supply.batch, key),
         "every": plan.every,
-        "key": None if plan.key is None else jax.random.key_data(plan.key).tolist(),
+        "key": key_of_draws(plan.key),
         "evaluate": form.evaluate,  # the form of the history
+        "evaluate's program": None if setting.evaluate is None else traced(setting.evaluate, *arguments),
         "validation": None if held_out is None else digest_of(held_out),
         "patience": "given" if start.best is not None else "none",
     }

@@ -47,7 +47,8 @@ class Objective:
         key = jax.eval_shape(lambda: jax.random.key(0))
         arguments = (params, model_state, batch) if self.has_state else (params, batch)
         keys = (key,) if self.takes_key else ()
-        returned = jax.jit(self.loss).eval_shape(*arguments, *keys)  # jit remembers what it traced
+        with check.compiled("loss"):
+            returned = jax.jit(self.loss).eval_shape(*arguments, *keys)  # jit remembers what it traced
         both = self.has_aux and self.has_state
         if (self.has_aux or self.has_state) and not (_is_pair(returned) and (not both or _is_pair(returned[1]))):
             promised = "(aux, model_state)" if both else "aux" if self.has_aux else "model_state"

@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from inercia.core import check
 from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Params, State
+from inercia.core.optimizer_state import keeps_form, updated
 from inercia.training.objective import Objective, key_of_losses
 from inercia.training.placement import Placement
 
@@ -103,17 +105,17 @@ def iteration(setting: Setting) -> Callable[[tuple, tuple], tuple[tuple, tuple]]
     """Return one iteration: (params, state, model_state), (batch, key) -> the same, (loss before the update, aux)."""
     objective = setting.objective
     gradient = jax.value_and_grad(objective, has_aux=True)
-    update = optax.with_extra_args_support(setting.method).update
 
     def step(carry, given):
         (params, state, before), (batch, key) = carry, given
         batch = batch if setting.placement is None else setting.placement.shard_batch(batch)
         (value, (aux, after)), grads = gradient(params, before, batch, key)
         grads = jax.tree.map(jnp.conj, grads)  # the direction of ascent of complex params
-        updates, state = update(
-            grads, state, params, value=value, grad=grads, value_fn=lambda p: objective.value(p, before, batch, key)
-        )
-        return _constrained(setting, (optax.apply_updates(params, updates), state, after)), (value, aux)
+        loss = lambda p: objective.value(p, before, batch, key)  # noqa: E731
+        with check.compiled("the update", "in a schedule, compute with jax.numpy and choose with jnp.where"):
+            updates, moved = updated(setting.method, loss, params, state, value, grads)
+        keeps_form(state, moved)
+        return _constrained(setting, (optax.apply_updates(params, updates), moved, after)), (value, aux)
 
     return step
 
