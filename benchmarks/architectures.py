@@ -4,9 +4,9 @@
     python benchmarks/architectures.py vit,lstm gd,adam     some
     python benchmarks/architectures.py --updates 200 ...
 
-Image networks see 300 of the bundled digits, sequence models a sorting task made by code: eight tokens of four kinds, to
-be given back in order. Losses are mean squared errors of one-hot targets. Rates are set so that the bound is a little
-above the curvature of the start; a cell that is not at its edge in the end says so. Rows are appended to
+Image networks see 300 of the bundled digits, sequence models a sorting task made by code: eight tokens of four kinds,
+to be given back in order. Losses are mean squared errors of one-hot targets. Rates are set so that the bound is a
+little above the curvature of the start; a cell that is not at its edge in the end says so. Rows are appended to
 RESULTS_ARCHITECTURES.md.
 """
 
@@ -113,7 +113,8 @@ class Lstm(nnx.Module):
         self.out = nnx.Linear(48, TOKENS, rngs=rngs)
 
     def __call__(self, x):
-        return self.out(jnp.concatenate([cell(x) for cell in self.cells], -1))
+        start = (jnp.zeros((len(x), 24)),) * 2
+        return self.out(jnp.concatenate([cell(x, initial_carry=start) for cell in self.cells], -1))
 
 
 class Ssm(nnx.Module):
