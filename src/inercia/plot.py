@@ -134,7 +134,7 @@ def rates(ax: Axes, rates: Any, losses: Any, suggested: float) -> list[Artist]:
     """
     rates, losses = np.asarray(rates), np.asarray(losses)
     finite = np.isfinite(losses)
-    artists: list[Artist] = ax.loglog(rates[finite], losses[finite], "o-", ms=3, color=COLOURS[0])
+    artists: list[Artist] = [*ax.loglog(rates[finite], losses[finite], "o-", ms=3, color=COLOURS[0])]
     artists.append(ax.axvline(suggested, color=COLOURS[2], ls="--", label=f"suggested: {suggested:.2g}"))
     if not finite.all():
         artists.append(ax.axvspan(rates[~finite].min(), rates[-1], color="0.92", label="not finite"))

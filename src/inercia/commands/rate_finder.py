@@ -73,7 +73,8 @@ def sweep(task: Task, method: Callable[[Any], Any], seed: int, progress: bool = 
                 every=every, evaluate=watch,
             )  # fmt: skip
             loss = result.history.loss[-_LAST:].mean()
-            return jnp.where(result.diverged < 0, loss, jnp.inf)
+            first: Any = result.diverged  # mapped: -1 where there is none
+            return jnp.where(first < 0, loss, jnp.inf)
 
         losses = np.asarray(jax.vmap(one)(jnp.asarray(RATES, jnp.float32)), np.float64)
     if not np.isfinite(losses).any():
