@@ -51,7 +51,7 @@ def own_loop(loss, steps, key, sampler, size):
 )
 def test_as_the_own_loop_and_as_train(monkeypatch, sampler, size, loss):
     options = {"batch_size": size, "sampler": sampler}
-    monkeypatch.setattr(minibatch_path, "_DRAWN", 4 * 16 * (size or 1))  # in pieces
+    monkeypatch.setattr(minibatch_path, "_DRAWN", 3 * 2 * (size or 50))  # in two pieces
     path = ia.iterate_batches(METHOD, loss, PARAMS, (X, Y), 12, key=3, every=2, **options)
     right, last = own_loop(loss, 12, 3, sampler, size)
     close(path.params, jax.tree.map(lambda leaf: leaf[::2], right), 1e-12)
