@@ -27,6 +27,7 @@ class Cnn(nnx.Module):
         self.dropout = nnx.Dropout(0.4)
 
     def __call__(self, x, rngs=None):
+        """Return the logits."""
         for convolution, norm in zip((self.first, self.second), self.norms, strict=True):
             x = nnx.max_pool(nnx.relu(norm(convolution(x))), (2, 2), (2, 2))
         return self.out(self.dropout(nnx.relu(self.dense(x.reshape(len(x), -1))), rngs=rngs))
@@ -35,7 +36,7 @@ class Cnn(nnx.Module):
 def read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Return images (N, 28, 28, 1) float32 in 0..1, and labels."""
     images, labels = (
-        np.frombuffer(gzip.open(folder / f"{part}-{name}-ubyte.gz").read(), np.uint8, offset=offset)
+        np.frombuffer(gzip.decompress((folder / f"{part}-{name}-ubyte.gz").read_bytes()), np.uint8, offset=offset)
         for name, offset in (("images-idx3", 16), ("labels-idx1", 8))
     )
     return images.reshape(-1, 28, 28, 1).astype(np.float32) / 255, labels.astype(np.int32)
@@ -44,18 +45,19 @@ def read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 def main(folder: tyro.conf.Positional[Path], epochs: int = 6) -> None:
     """Train on the 60,000 images and test on the 10,000."""
     train, (x, y) = read(folder, "train"), read(folder, "t10k")
-    graph, params, statistics = nnx.split(Cnn(nnx.Rngs(0)), nnx.Param, nnx.BatchStat)
+    graph, params, statistics = nnx.split(Cnn(nnx.Rngs(0)), nnx.Param, ...)
 
     def loss(params, statistics, batch, key):
-        model = nnx.merge(graph, params, statistics)
-        logits = nnx.view(model, deterministic=False, use_running_average=False)(batch[0], nnx.Rngs(dropout=key))
+        model = nnx.merge(graph, params, statistics, copy=True)
+        logits = model(batch[0], nnx.Rngs(dropout=key))
         value = optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
-        return value, nnx.state(model, nnx.BatchStat)
+        return value, nnx.state(model, nnx.Not(nnx.Param))
 
     @jax.jit
     def predict(params, statistics, x):
-        model = nnx.merge(graph, params, statistics)
-        return nnx.view(model, deterministic=True, use_running_average=True)(x).argmax(axis=1)
+        model = nnx.merge(graph, params, statistics, copy=True)
+        model.eval()
+        return model(x).argmax(axis=1)
 
     steps = epochs * (len(train[0]) // 128)
     method = ia.adam(optax.warmup_cosine_decay_schedule(0.0, 2e-3, steps // 20, steps))
