@@ -42,6 +42,7 @@ def test_weights_of_classes_are_scikit_learns(weight):
     same(found, MLPClassifier(**SMALL).fit(x, y, TWICE[30:] * compute_sample_weight(weight, y)), 0)
 
 
+@pytest.mark.slow
 def test_several_labels_a_row():
     labels = np.stack([X[:, 0] > 5.8, X[:, 2] > 4, X[:, 3] > 1], axis=1).astype(int)
     settings = {
@@ -102,6 +103,7 @@ def test_a_fit_that_fails_leaves_no_model():
             model.predict(X)
 
 
+@pytest.mark.slow
 def test_numbers_keep_their_precision():
     for dtype in (np.float32, np.float64):
         model = MLPRegressor(**SMALL).fit(X.astype(dtype), Y).partial_fit(X, Y)
