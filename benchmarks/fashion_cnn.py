@@ -42,7 +42,7 @@ def read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return images.reshape(-1, 28, 28, 1).astype(np.float32) / 255, labels.astype(np.int32)
 
 
-def main(folder: tyro.conf.Positional[Path], epochs: int = 6) -> None:
+def main(folder: tyro.conf.Positional[Path], epochs: int = 8) -> None:
     """Train on the 60,000 images and test on the 10,000."""
     train, (x, y) = read(folder, "train"), read(folder, "t10k")
     graph, params, statistics = nnx.split(Cnn(nnx.Rngs(0)), nnx.Param, ...)
