@@ -24,7 +24,7 @@ from inercia.core.progress import bar as progress_bar
 from inercia.flows.iteration import diverged_at
 from inercia.problems.sampling import sampler as sampler_of
 from inercia.training import batches
-from inercia.training.arguments import abstract, key_of
+from inercia.training.arguments import abstract
 from inercia.training.objective import Objective, key_of_losses, objective_of
 
 #: Row numbers that are drawn at a time, for all keys together.
@@ -126,12 +126,12 @@ def _keys(key: Any) -> tuple[bool, jax.Array]:
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
         return False, key
     if not isinstance(key, list | tuple | range):
-        return True, key_of(key)[None]
+        return True, check.key(key)[None]
     if not len(key):
         raise ValueError("key must hold at least one key, but it is empty.")
     if all(type(one) is int and 0 <= one < 2**31 for one in key):  # stacking thousands takes long
         return False, jax.vmap(jax.random.key)(np.array(key, np.uint32))
-    return False, jnp.stack([key_of(one) for one in key])
+    return False, jnp.stack([check.key(one) for one in key])
 
 
 def _drawn(rows: Callable, every: int) -> Callable:
