@@ -19,7 +19,9 @@ import tyro
 
 from timing import table
 
-PARTS = ("training", "convolutions", "many", "streaming", "update", "flows", "central", "startup", "scaling")
+PARTS = (
+    "training", "estimators", "convolutions", "many", "streaming", "update", "flows", "central", "startup", "scaling",
+)  # fmt: skip
 MODULES = {"scikit-learn": "sklearn"}
 HEAD = ["goal", "asked", "measured (range)", "met"]
 PEERS = ("jax", "optax", "flax", "equinox", "torch", "scikit-learn", "numpy", "scipy", "diffrax", "torchdiffeq")
@@ -27,7 +29,18 @@ PEERS = ("jax", "optax", "flax", "equinox", "torch", "scikit-learn", "numpy", "s
 
 def main(
     parts: tuple[
-        Literal["training", "convolutions", "many", "streaming", "update", "flows", "central", "startup", "scaling"],
+        Literal[
+            "training",
+            "estimators",
+            "convolutions",
+            "many",
+            "streaming",
+            "update",
+            "flows",
+            "central",
+            "startup",
+            "scaling",
+        ],
         ...,
     ] = PARTS,
     fast: bool = False,

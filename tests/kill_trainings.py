@@ -30,14 +30,15 @@ def train(folder: Path) -> ia.Result:
 
 
 def child(folder: Path, reports: int) -> None:
-    """Train, telling the parent through a pipe of every save that has returned."""
-    save = Checkpoints.save
+    """Train, telling the parent through a pipe of every save that has been written."""
+    write = Checkpoints.write
 
     def told(self, step, *rest):
-        save(self, step, *rest)
+        failure = write(self, step, *rest)
         os.write(reports, step.to_bytes(8, "big"))
+        return failure
 
-    Checkpoints.save = told
+    Checkpoints.write = told
     train(folder)
     os._exit(0)
 

@@ -42,6 +42,7 @@ from inercia.problems.table import FileError, Table
 from inercia.problems.table_files import read_table
 from inercia.training import hosts as hosts
 from inercia.training.loop import Result, train
+from inercia.training.minibatch_path import iterate_batches
 from inercia.training.programs import History
 from inercia.training.records import Record
 
@@ -106,6 +107,7 @@ __all__ = [
     "integrate",
     "interpolated",
     "iterate",
+    "iterate_batches",
     "limit",
     "load",
     "mlp",

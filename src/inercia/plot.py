@@ -123,6 +123,26 @@ def training(ax: Axes, lines: Mapping[str, History], *, evaluate: bool = False) 
     return artists
 
 
+def rates(ax: Axes, rates: Any, losses: Any, suggested: float) -> list[Artist]:
+    """Draw the losses that learning rates reach, infinite where they diverge, and the rate that is suggested.
+
+    Args:
+        ax: where to draw.
+        rates: (n,), increasing.
+        losses: (n,).
+        suggested: one of the rates.
+    """
+    rates, losses = np.asarray(rates), np.asarray(losses)
+    finite = np.isfinite(losses)
+    artists: list[Artist] = [*ax.loglog(rates[finite], losses[finite], "o-", ms=3, color=COLOURS[0])]
+    artists.append(ax.axvline(suggested, color=COLOURS[2], ls="--", label=f"suggested: {suggested:.2g}"))
+    if not finite.all():
+        artists.append(ax.axvspan(rates[~finite].min(), rates[-1], color="0.92", label="not finite"))
+    ax.set(xlabel="learning rate", ylabel="training loss", xlim=(rates[0], rates[-1]))
+    _legend_above(ax)
+    return artists
+
+
 def edge(axes: Sequence[Axes], run: Edge) -> list[Artist]:
     """Draw a run at the edge of stability: loss, sharpness with its bound, distance; iterates, stable and central flow.
 

@@ -3,12 +3,15 @@
 import csv
 import inspect
 
+import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
+from sklearn.metrics import classification_report
 
 import inercia as ia
 from inercia.commands import main as cli
+from inercia.commands.scores import class_table
 from inercia.commands.watching import scheduled
 
 
@@ -171,3 +174,80 @@ def test_patience_needs_a_validation(capsys):
     code, _, err = run(capsys, "train", "--patience", 3)
     assert code == 2
     assert "--patience needs rows to judge by" in err
+
+
+def read_metrics(file):
+    with open(file, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.slow
+def test_several_seeds_are_the_trainings_one_by_one(capsys, tmp_path):
+    small = ("train", "--hidden", 8, "--epochs", 2, "--batch-size", 100, "--metrics")
+    code, out, _ = run(capsys, *small, tmp_path / "all.csv", "--seeds", 2, "--save", tmp_path / "m", "--report")
+    assert code == 0
+    assert run(capsys, *small, tmp_path / "one.csv")[0] == 0
+    rows, alone = read_metrics(tmp_path / "all.csv"), read_metrics(tmp_path / "one.csv")
+    assert [row["seed"] for row in rows] == ["0", "0", "1", "1"]
+    together = [float(row["training loss"]) for row in rows]
+    np.testing.assert_allclose(together[:2], [float(row["training loss"]) for row in alone], rtol=1e-4)
+    kept = int(out.split("the model kept is that of seed ")[1].split(",")[0])
+    assert kept == np.argmin(together[1::2])
+    assert f"least, {min(together[1::2]):.4g}" in out
+    train, test = ia.digits()
+    model, loss = ia.load(tmp_path / "m"), ia.risk(ia.mlp([64, 8, 10]), "cross-entropy")
+    found = [
+        ia.train(ia.adam(0.002), loss, ia.mlp([64, 8, 10]).init(jax.random.key(seed)), train, epochs=2, batch_size=100,
+                 key=seed).params for seed in (0, 1)
+    ]  # fmt: skip
+    np.testing.assert_allclose(model.params[0].w, found[kept][0].w, atol=1e-4)
+    scores = [float(ia.accuracy(model.network)(params, test)) for params in found]
+    assert f"mean {np.mean(scores):.2%}, standard deviation {np.std(scores, ddof=1):.2%}" in out
+
+
+def test_the_rate_finder_finds_the_stable_rates(capsys, tmp_path):
+    """On y = x both curvatures are 1 and |1 - a| a step: of the rates tried 1.8 is the largest below 2."""
+    file = write(tmp_path / "t.csv", ["u", "y"], [[u, 3 * u + 5] for u in RNG.normal(size=40).round(3)])
+    linear = ("train", "--data", file, "--method", "sgd", "--hidden", "--sampler", "full", "--find-rate", "--curve")
+    code, out, _ = run(capsys, *linear, tmp_path / "r.png")
+    assert code == 0
+    assert "of 25 rates tried for 200 iterations each" in out
+    assert "the largest rate that stayed finite is 1.8." in out
+    assert 0.1 < float(out.split("--learning-rate ")[1].split(",")[0]) < 1.1
+    assert (tmp_path / "r.png").stat().st_size > 5000
+
+
+def test_the_class_table_is_that_of_scikit_learn():
+    true, found = RNG.integers(0, 4, 300), RNG.integers(0, 3, 300)  # class 3 is never found
+    right = classification_report(true, found, output_dict=True, zero_division=0)
+    lines = [line.split() for line in class_table((0, 1, 2, 3), found, true, means=True)]
+    assert lines[0] == ["class", "test", "rows", "recall", "precision", "F1"]
+    for name, count, *shares in lines[1:]:
+        row = right["macro avg" if name == "mean" else name]
+        numbers = [float(share.strip("%").replace("-", "0")) for share in shares]
+        np.testing.assert_allclose(numbers, [100 * row[c] for c in ("recall", "precision", "f1-score")], atol=0.051)
+        assert int(count) == row["support"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--seeds", 1), "seeds must be at least 2, but it is 1"),
+        (("--seeds", 3, "--checkpoint", "c"), "several networks in one program: leave --checkpoint out"),
+        (("--seeds", 3, "--validation", 0.1, "--patience", 2), "leave --patience out"),
+        (("--seeds", 3, "--find-rate"), "leave --find-rate out"),
+        (("--find-rate", "--save", "m", "--learning-rate", 0.1), "leave --save and --learning-rate out"),
+        (("--find-rate", "--schedule", "cosine"), "--find-rate makes short trainings alone: leave --schedule out"),
+    ],
+)
+def test_options_that_make_no_sense_together(capsys, options, message):
+    code, _, err = run(capsys, "train", *options)
+    assert code == 2
+    assert message in err
+
+
+def test_a_regression_has_no_classes_to_report(capsys, tmp_path):
+    file = write(tmp_path / "t.csv", ["u", "y"], [[u, u / 2 + 0.1] for u in range(20)])
+    code, _, err = run(capsys, "train", "--data", file, "--report")
+    assert code == 2
+    assert "--report tells of classes, but the target is a regression" in err

@@ -62,6 +62,19 @@ def test_columns_go_by_name_in_any_order_and_others_are_left_alone(saved, tmp_pa
     np.testing.assert_allclose(ia.load(file).predict(tmp_path / "o.csv"), model.predict(rows), rtol=1e-6)
 
 
+def test_a_data_frame_is_a_table(saved):
+    pd = pytest.importorskip("pandas")
+    model, _, rows = saved
+    frame = pd.read_csv(rows, parse_dates=["day"])
+    np.testing.assert_array_equal(model.predict(frame), model.predict(rows))
+    with pytest.raises(ValueError, match="'town' is not among them"):
+        model.predict(frame.drop(columns="town"))
+    with pytest.raises(
+        ValueError, match="column 'size' must be of the kind 'number', as in training, but it is 'text'"
+    ):
+        model.predict(frame.assign(size="big"))
+
+
 def test_one_row_with_gaps_is_read_as_in_training(saved, tmp_path):
     (tmp_path / "one.csv").write_text("day,town,size\nNA,Rome,\n")
     model, file, _ = saved

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import warnings
 
 import jax
@@ -144,6 +145,24 @@ def test_a_full_disk_keeps_what_there_is(tmp_path, monkeypatch):
     with pytest.warns(ia.InerciaWarning, match="No space left on device.*iteration 8 stays, and the training goes on"):
         identical(train(epochs=3), train(tmp_path, epochs=3))
     assert steps_in(tmp_path) == [8, 24]
+
+
+def test_the_run_goes_on_while_it_is_saved(tmp_path, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    save, later, waited = ocp.CheckpointManager.save, threading.Event(), []
+
+    def slow(self, step, **arguments):
+        waited.append(later.wait(20))
+        return save(self, step, **arguments)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", slow)
+    run = {"save_every": 24, "on_record": lambda record: later.set() if record.step == 40 else None}
+    identical(train(), train(tmp_path, **run))
+    assert waited == [True, True]  # the first save, of iteration 24, ended after the record of iteration 40
+    assert steps_in(tmp_path) == [24, 48]
+    shutil.rmtree(tmp_path / "48")
+    identical(train(), train(tmp_path, save_every=24))  # what was written is what was there at iteration 24
 
 
 def test_divergence_is_not_saved(tmp_path):

@@ -5,6 +5,7 @@ Every wait is bounded; a process that is not done in time is killed.
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,6 +39,20 @@ CODE = """
     )
     np.savez(f"{out}{process}.npz", *[hosts.gathered(leaf) for leaf in jax.tree.leaves(result)])
 """
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="Open MPI is not installed")
+def test_mpirun_tells_who_is_who(tmp_path):
+    line = "import sys; from inercia.commands.main import main; main(sys.argv[1:])"
+    train = [sys.executable, "-c", line, "train", "--epochs", "2", "--hidden", "16"]
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    command = ["mpirun", "--oversubscribe", "-n", "2", *train, "--distributed", "--checkpoint", str(tmp_path)]
+    options = {"env": environment(1) | root, "capture_output": True, "text": True, "timeout": 150}
+    two, one = (subprocess.run(started, check=True, **options).stdout for started in (command, train))
+    assert [two.count(text) for text in ("test accuracy", "22 iterations of adam")] == [1, 1]  # process 0 alone prints
+    assert two.split("test accuracy")[1].split("\n")[0] == one.split("test accuracy")[1].split("\n")[0]
+    assert steps_in(tmp_path) == [11, 22]
 
 
 def environment(devices):

@@ -3,23 +3,21 @@
 import sys
 import warnings
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 from tyro.conf import OmitArgPrefixes, arg
 
 from inercia.commands.options import ActivationName, FailedError, MethodName, Rows, Step
+from inercia.commands.rate_finder import find_rate
 from inercia.commands.scores import print_scores
+from inercia.commands.several_seeds import best_seed, train_seeds
+from inercia.commands.task import Task, task_of
 from inercia.commands.watching import ScheduleName, Watch, measurement, scheduled
 from inercia.core import check
 from inercia.methods.table import METHODS
-from inercia.problems.empirical_risk import risk
 from inercia.problems.model_file import Model
-from inercia.problems.network import mlp
-from inercia.problems.prepared import Prepared
-from inercia.problems.sampling import sampler as sampler_of
 from inercia.training import hosts
 from inercia.training.loop import Result
 from inercia.training.loop import train as run_training
@@ -52,6 +50,37 @@ class Hosts:
             raise ValueError("--shard-params, --coordinator, --processes and --process belong to --distributed.")
 
 
+@dataclass(frozen=True)
+class Many:
+    """Several trainings at once.
+
+    Args:
+        seeds: Train from so many seeds at once, from --seed on: mean and standard deviation of the test metric are
+            printed, and the model kept is that of the least last loss (of the validation, if there is one).
+        find_rate: Train shortly at 25 learning rates from 1e-5 to 10 at once, suggest one, and draw the losses into
+            --curve, or else learning_rates.png; nothing else is trained.
+    """
+
+    seeds: int | None = None
+    find_rate: bool = False
+
+    def judge(self, **others: Any) -> None:
+        """Raise where other options, given by name where they are not None or False, make no sense beside these."""
+        alone = {"checkpoint", "save_every", "patience", "distributed"}
+        if self.seeds is not None:
+            check.integer("seeds", self.seeds, 2)
+            _refuse(others, alone | {"find_rate"}, "--seeds trains several networks in one program")
+        if self.find_rate:
+            trained = {"save", "metrics", "report", "learning_rate", "schedule"}
+            _refuse(others, alone | trained, "--find-rate makes short trainings alone")
+
+
+def _refuse(given: dict[str, Any], names: set[str], why: str) -> None:
+    wrong = [f"--{name.replace('_', '-')}" for name, value in given.items() if name in names and value]
+    if wrong:
+        raise ValueError(f"{why}: leave {' and '.join(wrong)} out.")
+
+
 def train(
     method: MethodName = "adam",
     step: OmitArgPrefixes[Step] = Step(),
@@ -65,9 +94,11 @@ def train(
     test: float = 0.2,
     seed: int = 0,
     save_model: Annotated[Path | None, arg(name="save")] = None,
+    report: bool = False,
     checkpoint: Path | None = None,
     save_every: int | None = None,
     watch: OmitArgPrefixes[Watch] = Watch(),
+    many: OmitArgPrefixes[Many] = Many(),
     cluster: OmitArgPrefixes[Hosts] = Hosts(),
 ) -> None:
     """Train a fully connected network on the bundled digits or on your own table.
@@ -81,52 +112,71 @@ def train(
         test: Share of the rows held out to test on.
         seed: Fixes the split, the starting weights and all batches.
         save_model: Write the trained model to this .npz file, for `inercia predict`.
+        report: Print recall, precision and F1 of every class, however many there are, and their means.
         checkpoint: Save to this folder, and go on from what it holds; Ctrl-C then ends the run saved.
         save_every: Iterations between checkpoints, a multiple of those of an epoch; one epoch by default.
     """
+    many.judge(
+        checkpoint=checkpoint, save_every=save_every, patience=watch.patience, distributed=cluster.distributed,
+        find_rate=many.find_rate, save=save_model, metrics=watch.metrics, report=report,
+        learning_rate=step.learning_rate, schedule=schedule != "constant",
+    )  # fmt: skip
     cluster.join()
     step.method(method)  # what is wrong with it is told before the rows are read
     parts = source.prepare(test, seed)
-    rows, held = watch.held_out(parts.train, seed)
-    widths = (rows.x.shape[1], *hidden, parts.encoding.target.outputs)
-    model = Model(
-        mlp(widths, activation).init(jax.random.key(seed)), widths, activation, parts.encoding, version("inercia")
-    )
-    if batch_size is None and sampler != "full":
-        batch_size = min(len(rows.x), 128, max(16, len(rows.x) // 8))
-    batches = sampler_of(sampler, len(rows.x), batch_size)
+    if report and parts.encoding.target.classes is None:
+        raise ValueError("--report tells of classes, but the target is a regression: leave it out.")
+    task = task_of(parts, watch, hidden, activation, sampler, batch_size, seed)
+    if hosts.is_main_process():
+        task.announce(source.data is not None)
+    if many.find_rate:
+        file = watch.curve or Path("learning_rates.png")
+        return find_rate(task, lambda rate: step.method(method, rate), method, seed, file)
     rate = METHODS[method].training_rate if step.learning_rate is None else step.learning_rate
-    chosen = step.method(method, scheduled(schedule, rate, epochs * batches.epoch))
-    if hosts.is_main_process():
-        if source.data is not None:
-            print("\n".join(parts.notes))
-        print(f"{len(rows.x)} rows to train on, {len(parts.test.x)} to test; network {'-'.join(map(str, widths))}")
-    loss = risk(model.network, "squared" if parts.encoding.target.classes is None else "cross-entropy")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", check.InerciaWarning)  # told below, as the failure that it is
-        result = run_training(
-            chosen, loss, model.params, rows, epochs=epochs, batch_size=batches.batch_size, key=seed, sampler=sampler,
-            evaluate=None if held is None else measurement(model, loss, held), **watch.stop(held),
-            progress=sys.stderr.isatty(), checkpoint=checkpoint, save_every=save_every,
-            shard_params=cluster.shard_params,
-            mesh=jax.make_mesh((jax.device_count(),), ("devices",)) if cluster.distributed else None,
+    chosen = step.method(method, scheduled(schedule, rate, epochs * task.batches.epoch))
+    evaluate = None if task.held is None else measurement(task.model, task.loss, task.held)
+
+    def trained(params: Any, key: Any, evaluate: Any, **more: Any) -> Result:
+        return run_training(
+            chosen, task.loss, params, task.rows, epochs=epochs, batch_size=task.batches.batch_size, key=key,
+            sampler=sampler, evaluate=evaluate, **more,
         )  # fmt: skip
-    model = model._replace(params=jax.tree.map(hosts.gathered, result.params))
+
+    if many.seeds is not None:
+        seeds = range(seed, seed + many.seeds)
+        all_of_them = train_seeds(trained, task, seeds, evaluate, epochs)
+        of = [jax.tree.map(lambda leaf, i=i: leaf[i], all_of_them) for i in range(len(seeds))]
+        watch.write({k: result.history for k, result in zip(seeds, of, strict=True)})
+        result = of[best_seed(all_of_them, task, seeds)]._replace(diverged=None)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", check.InerciaWarning)  # told below, as the failure that it is
+            result = trained(
+                task.model.params, seed, evaluate, **watch.stop(task.held), progress=sys.stderr.isatty(),
+                checkpoint=checkpoint, save_every=save_every, shard_params=cluster.shard_params,
+                mesh=jax.make_mesh((jax.device_count(),), ("devices",)) if cluster.distributed else None,
+            )  # fmt: skip
+    task = task._replace(model=task.model._replace(params=jax.tree.map(hosts.gathered, result.params)))
     if hosts.is_main_process():
-        _report(result, model, parts, method, watch, save_model)
+        if many.seeds is None:
+            watch.write({seed: result.history})
+        _report(result, task, method, watch.patience is not None, report)
+        _save(task.model, save_model)
 
 
-def _report(result: Result, model: Model, parts: Prepared, method: str, watch: Watch, file: Path | None) -> None:
-    watch.write(result.history)
+def _report(result: Result, task: Task, method: str, stopped: bool, classwise: bool) -> None:
     if result.diverged is not None and int(result.diverged) >= 0:
         raise FailedError(f"training diverged at iteration {int(result.diverged)}: try a smaller --learning-rate.")
     history = jax.tree.map(lambda records: float(records[-1]), result.history)
-    if watch.patience is not None:
+    if stopped:
         print(f"the best weights are those after {result.best} iterations")
     print(f"{history.step:.0f} iterations of {method}; training loss {history.loss:.4g}")
     for name, value in (history.evaluate or {}).items():
         print(f"{name} {value:.2%}" if "accuracy" in name else f"{name} {value:.4g}")
-    print_scores(model, parts)
+    print_scores(task.model, task.parts, classwise)
+
+
+def _save(model: Model, file: Path | None) -> None:
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         model.save(file)

@@ -63,23 +63,43 @@ class Watch:
         """Return the arguments of `train` that stop early."""
         return {} if self.patience is None else {"validation": held, "patience": self.patience}
 
-    def write(self, history: Any) -> None:
-        """Write the files that were asked for."""
-        measured = {name: np.asarray(values) for name, values in (history.evaluate or {}).items()}
+    def write(self, histories: dict[int, Any]) -> None:
+        """Write the files that were asked for, of one training or of several, by seed."""
+        several = len(histories) > 1
         if self.metrics is not None:
             self.metrics.parent.mkdir(parents=True, exist_ok=True)
             with open(self.metrics, "w", newline="", encoding="utf-8") as stream:
                 writer = csv.writer(stream)
-                writer.writerow(["iterations", "training loss", *measured])
-                columns = (np.asarray(history.step), np.asarray(history.loss), *measured.values())
-                writer.writerows(zip(*(column.tolist() for column in columns), strict=True))
+                titles = [*(["seed"] if several else []), "iterations", "training loss"]
+                writer.writerow([*titles, *(next(iter(histories.values())).evaluate or {})])
+                for seed, history in histories.items():
+                    columns = (history.step, history.loss, *(history.evaluate or {}).values())
+                    rows = zip(*(np.asarray(column).tolist() for column in columns), strict=True)
+                    writer.writerows([seed, *row] if several else row for row in rows)
             print(f"metrics: {self.metrics}")
         if self.curve is not None:
             self.curve.parent.mkdir(parents=True, exist_ok=True)
-            lines = {"training": history}
-            if measured:
-                lines["validation"] = history._replace(loss=measured["validation loss"])
+            lines = {}
+            for seed, history in histories.items():
+                of = f", seed {seed}" if several else ""
+                lines[f"training{of}"] = history
+                if history.evaluate:
+                    lines[f"validation{of}"] = history._replace(loss=history.evaluate["validation loss"])
             print(f"curve: {plot.save(lambda ax: plot.training(ax, lines), self.curve)}")
+
+
+def counted(bar: Any, records: int, evaluate: Callable[[Any], Any] | None = None) -> Callable[[Any], Any] | None:
+    """Return `evaluate` so that it moves a bar of so many records, also where a training is mapped; hidden, itself."""
+    if bar.disable:
+        return evaluate
+    bar.reset(records)
+
+    def watched(params: Any) -> Any:
+        one = jax.tree.leaves(params)[0].ravel()[0]  # so that it moves when they are computed
+        jax.debug.callback(lambda _: bar.update(), one)
+        return evaluate(params) if evaluate else {}
+
+    return watched
 
 
 def measurement(model: Model, loss: Any, held: Dataset) -> Callable[[Any], dict[str, jax.Array]]:

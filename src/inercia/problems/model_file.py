@@ -43,9 +43,9 @@ class Model(NamedTuple):
         return mlp(self.widths, self.activation)
 
     def rows(self, rows: Any, header: bool | None = None) -> Table | np.ndarray:
-        """Return rows of a file as they are, its columns read as those of the training were."""
+        """Return rows of a file as they are, its columns read as those of the training were; a DataFrame as a table."""
         if not isinstance(rows, str | Path):
-            return rows
+            return _of_frame(rows) if hasattr(rows, "columns") and hasattr(rows, "isna") else rows
         if not is_table(rows):
             return read_inputs(rows)
         columns = self.encoding.columns or ()
@@ -74,7 +74,8 @@ class Model(NamedTuple):
         """Return the likeliest class of each row, by its name, or the number predicted, in the targets' units.
 
         Args:
-            rows: a file, a `Table` or an array, with the columns of the training; others beside them are left alone.
+            rows: a file, a `Table`, a DataFrame or an array, with the columns of the training; others beside them are
+                left alone.
 
         Raises:
             ValueError: columns that are lacking or of another kind, by name; text that is new.
@@ -137,6 +138,24 @@ def load(file: str | Path) -> Model:
         raise
     except Exception as error:  # zipfile, zlib, JSON, missing keys...: NumPy's reader documents no closed list
         raise FileError(f"{path}: it cannot be read as a model ({type(error).__name__}: {error}).") from None
+
+
+def _of_frame(frame: Any) -> Table:
+    """Return the columns of a DataFrame as those of a file: numbers, dates in days since 1970, text."""
+    columns: dict[str, np.ndarray] = {}
+    kinds = {}
+    for name in frame.columns:
+        cells, missing = frame[name].to_numpy(), frame[name].isna().to_numpy()
+        kind = "number" if cells.dtype.kind in "iufb" else "date" if cells.dtype.kind == "M" else "text"
+        if kind == "text":
+            columns[str(name)] = np.array(
+                [None if gap else str(cell) for cell, gap in zip(cells, missing, strict=True)], object
+            )
+        else:
+            days = cells.astype("datetime64[us]").astype(np.float64) / 86400e6 if kind == "date" else cells
+            columns[str(name)] = np.where(missing, np.nan, days.astype(np.float64))
+        kinds[str(name)] = kind
+    return Table(columns, kinds, {}, ())
 
 
 def _model(about: dict, arrays: Any) -> Model:

@@ -3,13 +3,15 @@
 A checkpoint holds params, state and history after some iteration, and a fingerprint of everything else that decides
 the run: method, loss, data, key, batches. Key and iteration fix all later batches, so that nothing else is needed.
 
-Orbax writes it, into a temporary folder that is renamed when it is complete. A checksum of the numbers is kept beside
+Orbax writes it, into a temporary folder that is renamed when it is complete: in a thread, while the run goes on; a save
+waits for the one before, and the end of a run for the last. A checksum of the numbers is kept beside
 them: a checkpoint that does not read, or reads as other numbers, is passed over for the one before.
 """
 
 import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,8 @@ class Checkpoints:
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
         self.saved: int | None = None
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.written: Future | None = None  # what the thread is at
 
     def restore(self, carry: Any, history: Any) -> tuple[int, Any, Any, str] | None:
         """Return the newest sound checkpoint, or None where there is none.
@@ -90,42 +94,74 @@ class Checkpoints:
             )
         return None
 
-    def save(self, step: int, carry: Any, history: Any, passed: str) -> None:
-        """Save after `step` iterations, once; where that fails the run goes on and the checkpoints before stay."""
+    def save(self, step: int, carry: Any, records: list, passed: str) -> None:
+        """Save after `step` iterations, once; where that fails the run goes on and the checkpoints before stay.
+
+        One process alone copies the numbers, and a thread writes the copy while the run goes on; `wait` waits for it.
+
+        Args:
+            step: iterations done.
+            carry: params and state.
+            records: the parts of the history.
+            passed: digest of the batches so far.
+        """
         if step == self.saved:
             return
         self.saved = step
-        leaves, rows = _stored(carry), [np.asarray(leaf) for leaf in jax.tree.leaves(history)]
-        empty = {str(i): (list(row.shape), str(row.dtype)) for i, row in enumerate(rows) if not row.size}
-        meta = {
-            "fingerprint": self.fingerprint, "checksum": _checksum(leaves, rows), "passed": passed, "empty": empty,
-        }  # fmt: skip
-        if self.several:
-            leaves = [hosts.gathered(leaf) for leaf in leaves]
-            if not hosts.is_main_process():
-                return
-        items = self.ocp.args.Composite(
-            arrays=self.ocp.args.StandardSave({"carry": leaves}),
-            rows=self.ocp.args.StandardSave({str(i): leaf for i, leaf in enumerate(rows) if leaf.size}),
-            meta=self.ocp.args.JsonSave(meta),
-        )
+        leaves = _stored(carry)
+        if not self.several:
+            self.wait()  # one at a time: on a slow disk the run waits, and nothing piles up
+            self.written = self.thread.submit(self.write, step, _copied(leaves), list(records), passed)
+            return
+        checksum = _sums(leaves)
+        leaves = [hosts.gathered(leaf) for leaf in leaves]
+        if hosts.is_main_process():
+            self._tell(self.write(step, leaves, records, passed, checksum))
+
+    def wait(self) -> None:
+        """Wait until what is to be saved is on the disk, and tell of a failure."""
+        written, self.written = self.written, None
+        if written is not None:
+            self._tell(written.result())
+
+    def write(self, step: int, leaves: list, records: list, passed: str, sums: Any = None) -> str | None:
+        """Write a checkpoint; return what is to be told where that fails."""
         try:
+            parts = zip(*([np.asarray(leaf) for leaf in jax.tree.leaves(record)] for record in records), strict=True)
+            rows = [np.concatenate(part) for part in parts]
+            empty = {str(i): (list(row.shape), str(row.dtype)) for i, row in enumerate(rows) if not row.size}
+            meta = {
+                "fingerprint": self.fingerprint, "checksum": _checksum(sums or _sums(leaves), rows), "passed": passed,
+                "empty": empty,
+            }  # fmt: skip
+            items = self.ocp.args.Composite(
+                arrays=self.ocp.args.StandardSave({"carry": leaves}),
+                rows=self.ocp.args.StandardSave({str(i): leaf for i, leaf in enumerate(rows) if leaf.size}),
+                meta=self.ocp.args.JsonSave(meta),
+            )
             self.manager.save(step, args=items, force=True)
         except Exception as error:  # a full disk shows itself as many kinds of error
             last = self.manager.latest_step()
             held = "there is none before it" if last is None else f"the one of iteration {last} stays"
-            warnings.warn(
+            return (
                 f"the checkpoint of iteration {step} could not be saved in {self.folder}: {_short(error)}; {held}, and "
-                "the training goes on.",
-                check.InerciaWarning,
-                stacklevel=3,
+                "the training goes on."
             )
+        return None
+
+    def _tell(self, failure: str | None) -> None:
+        if failure is not None:
+            warnings.warn(failure, check.InerciaWarning, stacklevel=4)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.manager.close()
+        try:
+            self.wait()
+        finally:
+            self.thread.shutdown()
+            self.manager.close()
 
     def agreed(self, value: int) -> int:
         """Return the largest value that a process of this run gives."""
@@ -154,7 +190,7 @@ class Checkpoints:
         rows = self._read(step, "rows", self.ocp.args.StandardRestore())
         empty = {name: np.zeros(shape, dtype) for name, (shape, dtype) in meta["empty"].items()}
         kept = [np.asarray((rows | empty)[str(i)]) for i in range(len(rows) + len(empty))]
-        if _checksum(leaves, kept) != meta["checksum"]:
+        if _checksum(_sums(leaves), kept) != meta["checksum"]:
             raise ValueError("its checksum does not match")
         return leaves, kept
 
@@ -210,8 +246,14 @@ def _sums(leaves: list) -> list:
     return [sums(leaf) for leaf in leaves]
 
 
-def _checksum(leaves: list, rows: list[np.ndarray]) -> list:
-    return [*(np.asarray(pair).tolist() for pair in _sums(leaves)), *(zlib.crc32(row.tobytes()) for row in rows)]
+@jax.jit
+def _copied(leaves: list) -> list:
+    """Return copies: the run goes on in the buffers of the leaves."""
+    return [jnp.copy(leaf) for leaf in leaves]
+
+
+def _checksum(sums: list, rows: list[np.ndarray]) -> list:
+    return [*(np.asarray(pair).tolist() for pair in sums), *(zlib.crc32(row.tobytes()) for row in rows)]
 
 
 def _short(error: Exception) -> str:

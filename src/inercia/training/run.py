@@ -61,6 +61,8 @@ class Run:
             signal = self.checkpoints.agreed(self.signals[0] if self.signals else 0) if self.checkpoints else 0
             if not broken and (self.plan.saves(done) or signal or self.watch.error):
                 self._save()
+            if self.checkpoints is not None and (signal or self.watch.error):
+                self.checkpoints.wait()
             if self.watch.error is not None:
                 raise _noted(self.watch.error, done, self.checkpoints)
             if signal:
@@ -78,7 +80,7 @@ class Run:
 
     def _save(self) -> None:
         if self.checkpoints is not None and self.plan.records_end(self.done):
-            self.checkpoints.save(self.done, self.carry, self.history(), self.supply.passed())
+            self.checkpoints.save(self.done, self.carry, self.records, self.supply.passed())
 
     def _is_broken(self) -> bool:
         """Whether the run has ended in params that are not finite, which are never saved."""

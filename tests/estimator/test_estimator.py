@@ -51,7 +51,7 @@ def test_partial_fit_goes_on():
         model.partial_fit(X, Y)
     scores = [model.partial_fit(X / 16, Y, classes=range(10)).score(X / 16, Y) for _ in range(5)]
     assert scores[-1] > max(0.9, scores[0])
-    assert int(model.state_.count) == 5 * (len(X) // 32)
+    assert int(model.state_.count) == 5 * 57  # 1797 rows in batches of at most 32
     with pytest.raises(ValueError, match="only the classes"):
         model.partial_fit(X / 16, Y + 1)
 
@@ -81,7 +81,7 @@ def test_a_divergence_is_an_error(kind):
         model.fit(X, Y)
     with pytest.raises(NotFittedError):
         model.predict(X)
-    assert model.set_params(learning_rate=1e-3, epochs=1).fit(X, Y).predict(X).shape == (len(X),)
+    assert model.set_params(learning_rate=1e-4, epochs=1).fit(X, Y).predict(X).shape == (len(X),)
 
 
 def test_one_width_is_a_layer():

@@ -1,0 +1,129 @@
+"""Weights, several labels, sparse rows, a second fit, a file: beside repeated rows, scikit-learn's and dense ones."""
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+from scipy import sparse
+from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_sample_weight
+
+import inercia as ia
+from inercia.estimator import MLPClassifier, MLPRegressor, rows
+
+X, Y = load_iris(return_X_y=True)
+RNG = np.random.default_rng(0)
+TWICE = RNG.integers(0, 4, len(X))
+SMALL = {"hidden_layer_sizes": 4, "learning_rate": 0.01, "epochs": 6, "random_state": 0}
+FULL = {**SMALL, "batch_size": 10**6}  # so that no draw of batches differs
+
+
+def same(a, b, tolerance=1e-9):
+    x, y = (model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X) for model in (a, b))
+    np.testing.assert_allclose(x, y, rtol=tolerance)
+
+
+@pytest.mark.parametrize(("kind", "y"), [(MLPClassifier, Y), (MLPRegressor, X[:, :2])], ids=["classes", "numbers"])
+def test_a_weight_is_as_many_rows(kind, y):
+    weighted = kind(**FULL).fit(X, y, TWICE)
+    repeated = kind(**FULL).fit(X.repeat(TWICE, axis=0), y.repeat(TWICE, axis=0))
+    same(weighted, repeated)
+    np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-9)
+    same(weighted, kind(**FULL).fit(X, y, 7.5 * TWICE))  # only their ratios count
+
+
+@pytest.mark.parametrize("weight", ["balanced", {0: 3.0, 1: 0.5, 2: 1.0}], ids=["balanced", "dict"])
+def test_weights_of_classes_are_scikit_learns(weight):
+    x, y = X[30:], Y[30:]  # 20, 50 and 50 rows
+    found = MLPClassifier(class_weight=weight, **SMALL).fit(x, y, TWICE[30:])
+    same(found, MLPClassifier(**SMALL).fit(x, y, TWICE[30:] * compute_sample_weight(weight, y)), 0)
+
+
+@pytest.mark.slow
+def test_several_labels_a_row():
+    labels = np.stack([X[:, 0] > 5.8, X[:, 2] > 4, X[:, 3] > 1], axis=1).astype(int)
+    settings = {
+        **SMALL,
+        "epochs": 60,
+        "learning_rate": 0.05,
+        "hidden_layer_sizes": 16,
+        "early_stopping": True,
+        "n_iter_no_change": 60,
+    }
+    model = MLPClassifier(**settings).fit(X, labels)
+    assert (model.predict(X) == labels).mean() > 0.92  # 0.95 by scikit-learn's
+    assert model.score(X, labels) == (model.predict(X) == labels).all(axis=1).mean()  # all of a row's at once
+    proba = model.predict_proba(X)
+    z = np.log(proba / (1 - proba))
+    np.testing.assert_array_equal(z > 0, model.predict(X))
+    right = sum(log_loss(labels[:, k], proba[:, k]) for k in range(3))
+    with jax.enable_x64(True):
+        assert float(rows.binary_cross_entropy(z, labels).mean()) == pytest.approx(right, rel=1e-9)
+    same(model, MLPClassifier(**settings).fit(X, sparse.csr_matrix(labels)), 0)
+    with pytest.raises(ValueError, match="class_weight belongs to rows of one class each"):
+        MLPClassifier(class_weight="balanced").fit(X, labels)
+    with pytest.raises(ValueError, match="save a classifier per label"):
+        model.save("never.npz")
+    with pytest.raises(ValueError, match="y must have the form of the first call"):
+        model.partial_fit(X, Y)
+
+
+def test_sparse_rows_are_dense_ones(monkeypatch):
+    x = np.where(X > 3, X, 0)
+    model = MLPClassifier(**SMALL).fit(sparse.csc_matrix(x), Y)
+    same(model, MLPClassifier(**SMALL).fit(x, Y), 0)
+    monkeypatch.setattr(rows, "AT_A_TIME", 100 * 4 * 8)  # two parts
+    np.testing.assert_allclose(model.predict_proba(sparse.csr_array(x)), model.predict_proba(x), rtol=1e-12)
+    monkeypatch.setattr(rows, "MOST_DENSE", 1000)
+    with pytest.raises(ValueError, match=r"sparse X is made dense .* \(150, 4\) of float64 take .* TruncatedSVD"):
+        model.fit(sparse.csr_matrix(x), Y)
+
+
+def test_a_warm_start_goes_on():
+    model = MLPRegressor(**(FULL | {"epochs": 3, "warm_start": True})).fit(X, Y)
+    same(model.fit(X, Y), MLPRegressor(**FULL).fit(X, Y))
+    assert model.n_iter_ == len(model.loss_curve_) == 6
+    with pytest.raises(ValueError, match="warm_start goes on with a network of widths"):
+        model.set_params(hidden_layer_sizes=5).fit(X, Y)
+    classifier = MLPClassifier(**SMALL, warm_start=True).fit(X, Y)
+    with pytest.raises(ValueError, match="y must hold only the classes"):
+        classifier.fit(X, Y + 1)
+
+
+def test_a_fit_that_fails_leaves_no_model():
+    model = MLPClassifier(**SMALL).fit(X, Y)
+    for bad in (lambda: model.fit(X * np.nan, Y), lambda: model.fit(X, Y, -TWICE), lambda: model.fit(X[:, :0], Y)):
+        model.fit(X, Y)
+        with pytest.raises(ValueError, match=r"NaN|at least 0|0 feature"):
+            bad()
+        with pytest.raises(NotFittedError):
+            model.predict(X)
+
+
+@pytest.mark.slow
+def test_numbers_keep_their_precision():
+    for dtype in (np.float32, np.float64):
+        model = MLPRegressor(**SMALL).fit(X.astype(dtype), Y).partial_fit(X, Y)
+        assert {leaf.dtype for leaf in jax.tree.leaves(model.params_)} == {np.dtype(dtype)}
+
+
+def test_a_saved_estimator_is_a_model(tmp_path):
+    pd = pytest.importorskip("pandas")
+    names = np.array(["setosa", "versicolor", "virginica"])[Y]
+    frame = pd.DataFrame(X, columns=["a", "b", "c", "d"])
+    model = MLPClassifier(**SMALL).fit(frame, names)
+    model.save(tmp_path / "m.npz")
+    loaded = ia.load(tmp_path / "m.npz")
+    frame[["d", "c", "b", "a"]].to_csv(tmp_path / "t.csv", index=False)
+    for given in (frame, tmp_path / "t.csv"):
+        np.testing.assert_allclose(loaded.predict_proba(given), model.predict_proba(frame), rtol=1e-4)
+        np.testing.assert_array_equal(loaded.predict(given), model.predict(frame))
+    for y in (X[:, 0], X[:, :2]):
+        model = MLPRegressor(**SMALL).fit(X, y)
+        model.save(tmp_path / "r")
+        np.testing.assert_allclose(ia.load(tmp_path / "r").predict(X), model.predict(X), rtol=1e-4, atol=1e-5)
+    with pytest.raises(NotFittedError):
+        MLPRegressor().save(tmp_path / "n")
