@@ -92,6 +92,11 @@ def test_early_stopping_keeps_the_best(run, validation):
     assert full.best is None
 
 
+def test_a_validation_that_is_no_number_is_told():
+    with pytest.warns(ia.InerciaWarning, match="validation metric was never a number"):
+        train(validation=lambda p: jnp.nan * p.sum(), patience=2)
+
+
 def test_early_stopping_goes_on(tmp_path):
     """Stopped by hand and resumed, it stops where it would have, with the params that were best before the stop."""
     pytest.importorskip("orbax.checkpoint")

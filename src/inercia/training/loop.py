@@ -190,6 +190,9 @@ def _result(run: Run) -> Result:
 
 
 def _tell(diverged: int | None, run: Run) -> None:
+    if run.watch.is_blind and hosts.is_main_process():
+        text = "the validation metric was never a number, so that patience kept the params of the first record."
+        warnings.warn(text, check.InerciaWarning, stacklevel=4)
     if diverged is None:
         return
     what = f"the loss of iteration {diverged} of {run.done} is" if diverged < run.done else "the last params are"

@@ -84,6 +84,11 @@ class Watch:
         """The iterations after which the metric was least; None where it is not watched."""
         return self._steps[self._least()] if self._steps else None
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether none of the metrics was a number."""
+        return bool(self._metrics) and bool(np.isnan(self._metrics).all())
+
     def is_over(self) -> bool:
         """Whether patience has run out."""
         return self.patience is not None and bool(self._steps) and len(self._steps) - 1 - self._least() >= self.patience
