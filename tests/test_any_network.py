@@ -133,6 +133,7 @@ def test_curvature_is_that_of_the_matrix(network):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", ["linen_network", "equinox_network"], indirect=True)
 def test_sharpness_and_central_flow(network):
     params, _, loss = network
     top = ia.curvature(loss, params).values[0]

@@ -1,7 +1,6 @@
 """The command line on tables that people have: train, save, predict."""
 
 import csv
-import inspect
 
 import jax
 import numpy as np
@@ -37,6 +36,7 @@ RNG = np.random.default_rng(0)
 SMALL = ("--hidden", 8, "--epochs", 30)
 
 
+@pytest.mark.slow
 def test_iris_with_all_defaults(capsys, tmp_path):
     x, y = load_iris(return_X_y=True)
     names = np.array(["setosa", "versicolor", "virginica"])[y]
@@ -157,7 +157,6 @@ def test_schedules_end_with_the_training(name, first, last):
     assert scheduled("constant", 0.1, 10) == 0.1
 
 
-@pytest.mark.skipif("patience" not in inspect.signature(ia.train).parameters, reason="train has no patience yet")
 def test_patience_keeps_the_best(capsys, tmp_path):
     rows = RNG.normal(size=(60, 11)).round(4).tolist()
     file = write(tmp_path / "t.csv", [*"abcdefghij", "y"], rows)

@@ -156,6 +156,7 @@ def test_what_it_warns_of():
         ia.central(ia.sgd(0.5), two_valleys, jnp.array([1.7, 0.0, 1.6, 0.0]), 200, k=1)
 
 
+@pytest.mark.slow
 def test_a_second_call_compiles_nothing(caplog):
     method = ia.sgd(0.1)
     ia.central(method, loss, START, 20, k=2)

@@ -79,7 +79,7 @@ def test_weak_order(order):
     errors = []
     for a in rates:
         steps = round(time / a)
-        n = 100_000 if order == 2 else 20_000
+        n = 60_000 if order == 2 else 20_000
         run = ia.diffuse(
             ia.sgd(a), tilted, x0, batches, [0.0, float(steps)], 3, paths=n, order=order, substeps=round(16 * 0.4 / a)
         )

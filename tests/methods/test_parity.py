@@ -115,7 +115,7 @@ def pairs(draw):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_equal_to_optax(dtype, data):
     with jax.enable_x64(dtype == "float64"):

@@ -27,7 +27,7 @@ def test_shuffle_is_without_replacement(rows, size):
 def test_any_stretch_is_reproduced(name):
     s = ia.sampler(name, 23, 4)
     whole = np.asarray(s.rows(KEY, 0, 31))
-    for start, steps in [(0, 31), (3, 9), (17, 1), (30, 1), (10, 20)]:
+    for start, steps in [(3, 9), (30, 1)]:
         np.testing.assert_array_equal(
             jax.jit(s.rows, static_argnums=2)(KEY, start, steps), whole[start : start + steps]
         )
