@@ -23,7 +23,7 @@ def load_cells(path: Path, db: Any, rows: str, width: int) -> None:
     missing = ", ".join(map(quoted, MISSING))
     cells = ((f"trim(c{i}, ' \t\n')", f"c{i}") for i in range(width))
     trimmed = (f"CASE WHEN {cell} NOT IN ({missing}) THEN {cell} END AS {name}" for cell, name in cells)
-    run(path, db, f"CREATE TABLE cells AS SELECT {', '.join(trimmed)} FROM {rows}")
+    run(path, db, f"CREATE TEMP TABLE cells AS SELECT {', '.join(trimmed)} FROM {rows}")
 
 
 def judged(path: Path, db: Any, cell: str, name: str, wishes: Wishes, comma: bool) -> tuple[str, np.ndarray]:

@@ -1,10 +1,12 @@
 """A table in memory, and the database that reads it from a file."""
 
 import itertools
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,16 +56,22 @@ class Wishes(NamedTuple):
 
 @contextmanager
 def database() -> Iterator[tuple[Any, Path]]:
-    """Open a database in memory, and a folder for its files; both go when the block ends."""
+    """Open a session of the database in memory, and a folder for its files; what both hold goes when the block ends."""
     try:
         import duckdb  # noqa: PLC0415  an eighth of a second, and only tables need it
     except ImportError:
         raise ImportError("tables are read by DuckDB: pip install duckdb.") from None
-    # Nothing is fetched: a table never makes DuckDB load a part of itself from elsewhere.
-    alone = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "threads": 2}
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect(config=alone) as db:
+    with tempfile.TemporaryDirectory() as folder, _instance(duckdb, os.getpid()).cursor() as db:
         db.execute("SET TimeZone = 'UTC'")
         yield db, Path(folder)
+
+
+@cache
+def _instance(duckdb: Any, process: int) -> Any:
+    """Return the database of a process, which takes as long to make as a small table to read."""
+    # Nothing is fetched: a table never makes DuckDB load a part of itself from elsewhere.
+    alone = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "threads": 2}
+    return duckdb.connect(config=alone)
 
 
 def run(path: Path, db: Any, query: str) -> Any:
