@@ -10,7 +10,9 @@ from inercia.core.check import InerciaWarning
 from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Factory, Family, Method, factory
 from inercia.core.path import Path, Solve
+from inercia.edge_of_stability.advice import Advice, advise
 from inercia.edge_of_stability.central_flow import CentralState, central
+from inercia.edge_of_stability.directional_sharpness import batch_sharpness, critical_sharpness
 from inercia.edge_of_stability.eigenpairs import CurvatureError, Spectrum, curvature
 from inercia.edge_of_stability.hessian import hvp, in_chunks
 from inercia.edge_of_stability.linear_stability import Stability, best_heavy_ball, growth, stability
@@ -50,6 +52,7 @@ __version__ = version("inercia")
 
 __all__ = [
     "SCHEMES",
+    "Advice",
     "CentralState",
     "CurvatureError",
     "Dataset",
@@ -85,10 +88,13 @@ __all__ = [
     "Threshold",
     "__version__",
     "accuracy",
+    "advise",
     "backprop",
+    "batch_sharpness",
     "best_heavy_ball",
     "central",
     "convert",
+    "critical_sharpness",
     "curvature",
     "density",
     "diffuse",
