@@ -31,7 +31,8 @@ def test_the_largest_rate_is_the_bound(method, largest):
 def test_rates_below_converge_and_above_diverge():
     largest = ia.advise(ia.sgd(1.0), LOSS, jnp.ones(2)).largest
     ends = [float(ia.iterate(ia.sgd(c * largest), LOSS, jnp.ones(2), 300).loss[-1]) for c in (0.98, 1.02)]
-    assert ends[0] < 1e-4 < 1 < ends[1]
+    assert ends[0] < 1e-4
+    assert ends[1] > 1
 
 
 def test_of_an_optax_transformation_the_factor():
@@ -82,15 +83,14 @@ def test_batch_sharpness_is_the_mean_over_batches():
     h, c, w = rng.uniform(1, 5, 6), rng.normal(size=(6, 2)), np.array([0.3, -0.2])
     g = h[:, None] * (w - c)
     exact = (h * (g**2).sum(axis=1)).mean() / (g**2).sum(axis=1).mean()
-    found, error = ia.batch_sharpness(rows_loss, jnp.asarray(w), (h, c), 1, batches=6)
+    found, error = ia.batch_sharpness(rows_loss, w, (h, c), 1, batches=6)
     assert found == pytest.approx(exact, rel=1e-12)
     assert error > 0
-    whole, _ = ia.batch_sharpness(rows_loss, jnp.asarray(w), (h, c), 6, batches=1)
+    whole, _ = ia.batch_sharpness(rows_loss, w, (h, c), 6, batches=1)
     assert whole == pytest.approx(h.mean(), rel=1e-12)
 
 
-def test_sgd_brings_the_batch_sharpness_to_its_bound():
-    """On rows of one curvature each, g_B^T H_B g_B / |g_B|^2 is h: stable while E[(1 - a h)^2] < 1, 2 E h / E h^2 > a."""
+def test_batch_sharpness_weighs_by_the_gradients():
     h = np.array([1.0, 3.0])
     data = (h, np.zeros((2, 1)))
     # At c = 0 the gradient of a row is h w: the ratio is E h^3 / E h^2 for any w.

@@ -44,8 +44,9 @@ def critical_sharpness(method: Any, loss: Any) -> Observer:
     Example:
         >>> import inercia
         >>> method, loss = inercia.sgd(0.5), inercia.quadratic(np.diag([3.0, 3.0]))
-        >>> path = inercia.iterate(method, loss, jnp.ones(2), 1, observe={"c": inercia.critical_sharpness(method, loss)})
-        >>> path.observed["c"].round(5).tolist()
+        >>> watch = {"critical": inercia.critical_sharpness(method, loss)}
+        >>> path = inercia.iterate(method, loss, jnp.ones(2), 1, observe=watch)
+        >>> path.observed["critical"].round(5).tolist()
         [1.5, 1.5]
     """
 
@@ -112,6 +113,7 @@ def batch_sharpness(
     with jax.enable_x64(True):
         theta = tree.float64(params)
         data = jax.tree.map(jnp.asarray, data)
+        assert drawn.rows is not None
         picked = drawn.rows(jax.random.key(seed), 0, batches)
         check.loss_of(loss, theta, jax.tree.map(lambda leaf: leaf[picked[0]], data))
         curved, squares = (np.asarray(part) for part in _of_batches(loss, theta, data, picked))
