@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all figures bench faults peers lint types doctest format clean
+.PHONY: demo test test-all figures bench docs faults peers lint types doctest format clean
 
 demo: .venv/runtime
 	$(BIN)/inercia demo
@@ -22,6 +22,12 @@ figures: .venv/runtime
 bench: .venv/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	$(BIN)/python benchmarks/run.py
+
+# The site, into site/: opens from a file, needs no network. Its links are checked, and its examples run.
+docs: .venv/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	$(BIN)/pytest tests/test_docs.py tests/test_readme.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # The long hunts: 200 trainings killed at random moments, 100,000 damaged files read, every way to spoil an order and 200
 # clean ones, 5,000 random cases beside oracles.
@@ -50,7 +56,7 @@ format: .venv/dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv figures
+	rm -rf .venv figures site
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "inercia needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ": call make PYTHON=...")'

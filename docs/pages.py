@@ -24,6 +24,8 @@ PAGES = {
     "benchmarks/RESULTS.md": "benchmarks.md",
     **{f"analysis/{file.name}": f"analysis/{file.stem}.md" for file in sorted((ROOT / "analysis").glob("*.py"))},
 }
+#: Pictures outside docs/, which stand on the site where they stand in the repository.
+PICTURES = [file.relative_to(ROOT).as_posix() for file in sorted((ROOT / "benchmarks" / "figures").glob("*.png"))]
 _LINK = re.compile(r'(\]\(|(?:src|href)=")([^)\s"#]+)')
 
 
@@ -59,13 +61,15 @@ def linked(text: str, source: str, page: str) -> str:
 
 
 def on_files(files, config):
-    """Add the generated pages and the explorer; called by mkdocs."""
+    """Add the generated pages, the pictures outside docs/ and the explorer; called by mkdocs."""
     from mkdocs.structure.files import File  # noqa: PLC0415  the site's alone
 
     from inercia.explorer.page import page as explorer  # noqa: PLC0415
 
     for name, text in {**generated(), "explorer_page.html": explorer()}.items():
         files.append(File.generated(config, name, content=text))
+    for name in PICTURES:
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     return files
 
 
