@@ -1,10 +1,10 @@
 """What mkdocs makes of the repository: pages that lie outside docs/, and links between both.
 
-    a page in docs/ links to the repository's files, as in `../analysis/momentum.py`, so that it also reads well where it
-    lies; on the site each of these files is a page, and the link leads there
+    a page in docs/ links to the repository's files, as in `../analysis/momentum.py`, so that it also reads well where
+    it lies; on the site each of these files is a page, and the link leads there
 
-The results of the benchmarks, the changelog and the lecture's scripts stand once, where they are written; the explorer is
-joined by its own `page()`.
+The results of the benchmarks, the changelog and the lecture's scripts stand once, where they are written; the explorer
+is joined by its own `page()`.
 """
 
 import re

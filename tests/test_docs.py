@@ -1,4 +1,4 @@
-"""The site: every public name is in its reference, every page in its navigation, every link leads somewhere, every example runs."""
+"""The site: public names are in its reference, pages in its navigation, links lead somewhere, examples run."""
 
 import importlib.util
 import re
