@@ -20,6 +20,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "analysis/README.md": "gallery.md",
+    "src/inercia/explorer/index.html": "explorer_page.html",  # the frame, for what `page()` makes of it
     "benchmarks/README.md": "benchmarks_notes.md",
     "benchmarks/RESULTS.md": "benchmarks.md",
     **{f"analysis/{file.name}": f"analysis/{file.stem}.md" for file in sorted((ROOT / "analysis").glob("*.py"))},
@@ -33,7 +34,7 @@ def generated() -> dict[str, str]:
     """Return page of the site -> Markdown, for all that is written outside docs/."""
     made = {}
     for source, page in PAGES.items():
-        if (ROOT / "docs" / page).exists():
+        if (ROOT / "docs" / page).exists() or not page.endswith(".md"):
             continue
         text = (ROOT / source).read_text(encoding="utf-8")
         made[page] = linked(script(source, text) if source.endswith(".py") else text, source, page)

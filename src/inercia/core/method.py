@@ -190,7 +190,7 @@ class Factory(Protocol):
     training_rate: float  # a learning rate that suits the digits
     edge: dict[str, Any] | None  # arguments with which the edge of stability is reached on the digits; None: no default
     form: Callable[..., Any] | None  # arguments -> `LinearForm`; None where the update is no linear recursion
-    rows: tuple[tuple[str, str, str, str], ...]  # of the README's table: call, update, flow, measured order
+    rows: tuple[tuple[str, str, str, str], ...]  # of the table of methods: call, update, flow, measured order
 
     def __call__(self, *args: Any, **kwargs: Any) -> Method:
         """Make a method."""
@@ -210,7 +210,7 @@ def factory(
         training_rate: a learning rate that suits the bundled digits; the command line's default.
         edge: arguments with which the method reaches its edge of stability on the digits.
         form: (every argument by name) -> `LinearForm`, see there.
-        rows: of the README's table: call, update, flow, measured order.
+        rows: of the table of methods: call, update, flow, measured order.
 
     Example:
         >>> import jax
