@@ -27,7 +27,7 @@ bench: .venv/dev
 docs: .venv/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
 	$(BIN)/pytest tests/test_docs.py tests/test_readme.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The long hunts: 200 trainings killed at random moments, 100,000 damaged files read, every way to spoil an order and 200
 # clean ones, 5,000 random cases beside oracles.

@@ -37,7 +37,11 @@ class MLPClassifier(ClassifierMixin, Estimator):
         random_state: fixes the start, the batches and the rows held out.
 
     Attributes:
-        classes_, n_features_in_, n_iter_ (epochs made), loss_curve_, validation_loss_curve_, best_loss_, params_.
+        classes_: the classes, sorted; of several labels, their numbers.
+        params_: of the network, NumPy arrays.
+        n_features_in_: columns of X.
+        n_iter_: epochs made.
+        loss_curve_: loss of each epoch; validation_loss_curve_ with `early_stopping`, best_loss_ the least of them.
 
     Example:
         >>> from sklearn.datasets import load_iris
