@@ -4,11 +4,13 @@ import jax
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
 import pytest
 from matplotlib.figure import Figure
 
 import inercia as ia
 from inercia import plot
+from inercia.commands.run_compare import compare
 from inercia.comparison.both_schemes import two_dimensional
 from inercia.plot import save
 
@@ -70,3 +72,25 @@ def test_no_global_setting_changes(tmp_path):
     assert dict(mpl.rcParams) == before
     assert plt.get_fignums() == []
     assert (tmp_path / "d.png").stat().st_size > 10_000
+
+
+def test_a_film_shows_each_path_up_to_its_clock(tmp_path):
+    loss, lines = two_dimensional(steps=8)
+    film = plot.animate(lines, loss, seconds=0.4, fps=5)
+    flow, explicit, *_, clock = film._func(4.5)
+    np.testing.assert_array_equal(explicit.get_xydata(), lines["explicit (old m)"].params[:5])
+    smooth = lines["flow"]
+    *before, last = flow.get_xydata()
+    np.testing.assert_array_equal(before, smooth.params[smooth.times <= 4.5])
+    np.testing.assert_allclose(last, [np.interp(4.5, smooth.times, x) for x in smooth.params.T])
+    assert clock.get_text() == "t = 4"
+    with PIL.Image.open(plot.save_animation(film, tmp_path / "film.gif", fps=5)) as made:
+        assert made.n_frames == 2  # Pillow joins those of the last second, which are equal
+        assert made.info["duration"] == 200
+    with pytest.raises(ValueError, match=r"ending must be"):
+        plot.save_animation(film, tmp_path / "film.avi")
+
+
+def test_only_two_parameters_are_filmed():
+    with pytest.raises(ValueError, match="--animate must have a --problem of two parameters"):
+        compare(on="digits", animate=True)

@@ -22,6 +22,7 @@ def compare(
     steps: int = 60,
     dt: float = 1.0,
     solver: SolverName = "DOP853",
+    animate: bool = False,
     out: Path = Path("figures/compare"),
 ) -> None:
     """Lay a method's iterates and its flow side by side; write both paths as NPZ and CSV, and a figure.
@@ -29,10 +30,13 @@ def compare(
     Args:
         steps: Number of updates.
         dt: Flow time of one update; below 1 the iterates come closer to the flow.
+        animate: Whether to write a film too, paths.gif; of a problem of two parameters.
         out: Folder for the files.
     """
     check.one_of("solver", solver, SOLVERS)
     loss, params, usual = problem(on, method)
+    if animate and on == "digits":
+        raise ValueError("--animate must have a --problem of two parameters, but digits has more.")
     chosen = step.method(method, usual if step.learning_rate is None else step.learning_rate, dt)
     path = iterate(chosen, loss, params, steps)
     if path.diverged is not None:
@@ -52,5 +56,8 @@ def compare(
         line.save_csv(out / f"{name}.csv")
         print(f"{out / name}.npz, .csv")
     if path.flat().shape[1] == 2:
-        print(plot.save(lambda ax: plot.paths(ax, loss, {"flow": flow, "iterates": path}), out / "paths.png"))
+        lines = {"flow": flow, "iterates": path}
+        print(plot.save(lambda ax: plot.paths(ax, loss, lines), out / "paths.png"))
+        if animate:
+            print(plot.save_animation(plot.animate(lines, loss), out / "paths.gif"))
     print(plot.save(lambda ax: plot.gaps(ax, {method: apart}), out / "gap.png"))
