@@ -52,6 +52,7 @@ def read_preconditioner(method: Any, state: State, params: Params) -> Params:
         TypeError: complex params.
 
     Example:
+        >>> import optax
         >>> method, x = optax.sgd(0.1, momentum=0.5), jnp.ones(2)
         >>> read_preconditioner(method, method.update(x, method.init(x), x)[1], x).round(6).tolist()
         [5.0, 5.0]
