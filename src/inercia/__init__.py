@@ -30,7 +30,9 @@ from inercia.flows.modified_equation import modified, modified_loss
 from inercia.flows.sde import Diffusion, diffuse
 from inercia.flows.sliding_modes import Sliding, sliding
 from inercia.flows.smoothness import nonsmooth_operations
+from inercia.methods import parts as parts
 from inercia.methods import table as _table
+from inercia.methods.chains import chain, masked, partition
 from inercia.methods.momentum import SCHEMES
 from inercia.methods.table import *
 from inercia.problems.data import Dataset, Split, digits, split, standardise, teacher
@@ -93,6 +95,7 @@ __all__ = [
     "batch_sharpness",
     "best_heavy_ball",
     "central",
+    "chain",
     "convert",
     "critical_sharpness",
     "curvature",
@@ -116,11 +119,13 @@ __all__ = [
     "iterate_batches",
     "limit",
     "load",
+    "masked",
     "mlp",
     "modified",
     "modified_loss",
     "nonsmooth_operations",
     "order",
+    "partition",
     "preconditioner",
     "quadratic",
     "read",

@@ -163,9 +163,14 @@ class Method(optax.GradientTransformationExtraArgs):
         call = getattr(getattr(self.init, "rest", None), "call", None)
         if call is None:
             return super().__repr__()
-        defaults = {name: p.default for name, p in inspect.signature(call.factory).parameters.items()}
-        given = (f"{k}={_shown(v)}" for k, v in call.arguments.items() if key_of(v) != key_of(defaults[k]))
-        return f"{call.factory.__name__}({', '.join(given)})"
+        named = inspect.signature(call.factory).parameters
+        parts = [_shown(v) for k, v in call.arguments.items() if named[k].kind is named[k].VAR_POSITIONAL for v in v]
+        given = (
+            f"{k}={_shown(v)}"
+            for k, v in call.arguments.items()
+            if named[k].kind is not named[k].VAR_POSITIONAL and key_of(v) != key_of(named[k].default)
+        )
+        return f"{call.factory.__name__}({', '.join([*parts, *given])})"
 
     def __copy__(self) -> "Method":
         return self
@@ -179,7 +184,34 @@ class Method(optax.GradientTransformationExtraArgs):
             rest = getattr(self.init, "rest", None)
             functions = (getattr(f, "function", f) for f in self)
             return Method, (*functions, *(() if rest is None else (rest.flow, rest.dt)))
-        return functools.partial(call.factory, **call.arguments), ()
+        return functools.partial(call.factory, *_positional(call), **_named(call)), ()
+
+
+def refined(method: Method, dt: Number) -> Method:
+    """Return the same method at another dt, made by the same call of its factory.
+
+    Raises:
+        ValueError: a method that no factory made, or one that takes no dt.
+
+    Example:
+        >>> import inercia
+        >>> refined(inercia.adam(0.1), 0.5)
+        adam(learning_rate=0.1, dt=0.5)
+    """
+    call = method._rest.call
+    if call is None or "dt" not in call.arguments:
+        raise ValueError(f"a method is refined by its factory, but {method!r} has none that takes dt: use `factory`.")
+    return call.factory(*_positional(call), **_named(call) | {"dt": dt})
+
+
+def _positional(call: _Call) -> tuple:
+    kinds = inspect.signature(call.factory).parameters
+    return tuple(v for k, v in call.arguments.items() if kinds[k].kind is kinds[k].VAR_POSITIONAL for v in v)
+
+
+def _named(call: _Call) -> dict[str, Any]:
+    kinds = inspect.signature(call.factory).parameters
+    return {k: v for k, v in call.arguments.items() if kinds[k].kind is not kinds[k].VAR_POSITIONAL}
 
 
 @runtime_checkable

@@ -51,6 +51,13 @@ def like(value: Any, leaf: jax.Array) -> jax.Array:
     return jnp.asarray(value, dtype=jnp.finfo(leaf.dtype).dtype)
 
 
+def times(factor: Number, signal: Params) -> Params:
+    """Return factor times signal in the signal's dtypes; for the Python number 1 the signal itself."""
+    if isinstance(factor, (int, float)) and factor == 1:
+        return signal
+    return map_grads(lambda s: like(factor, s) * s, signal)
+
+
 def abs_sq(g: jax.Array) -> jax.Array:
     """Return |g|^2, real."""
     return (g.conj() * g).real

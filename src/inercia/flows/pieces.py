@@ -104,7 +104,9 @@ def schedules(method: Any) -> dict[str, Callable]:
         ValueError: one that cannot be read at a float time.
     """
     hyper = getattr(method, "hyper", {})
-    found = {name: value for name, value in hyper.items() if callable(value) and not name.endswith("mask")}
+    found = {name: v for name, v in hyper.items() if callable(v) and not name.endswith(("mask", "labels"))}
+    parts = [leaf for leaf in jax.tree.leaves(hyper, is_leaf=_is_method) if _is_method(leaf)]
+    found |= {f"{part.name}[{i}].{name}": s for i, part in enumerate(parts) for name, s in schedules(part).items()}
     for name, schedule in found.items():
         try:
             jax.eval_shape(schedule, jax.ShapeDtypeStruct((), jnp.float64))
@@ -114,6 +116,10 @@ def schedules(method: Any) -> dict[str, Callable]:
                 "index a table with jnp.asarray(step, int), and compute with jax.numpy."
             ) from error
     return found
+
+
+def _is_method(value: Any) -> bool:
+    return isinstance(value, Method)
 
 
 class _OfTime(tuple):
