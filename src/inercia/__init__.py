@@ -27,6 +27,7 @@ from inercia.flows.interpolating_flow import Interpolated, interpolated
 from inercia.flows.iteration import iterate
 from inercia.flows.memoryless_flow import Equation, limit
 from inercia.flows.modified_equation import modified, modified_loss
+from inercia.flows.oscillation import OscillationState, edge_flow, rod
 from inercia.flows.sde import Diffusion, diffuse
 from inercia.flows.sliding_modes import Sliding, sliding
 from inercia.flows.smoothness import nonsmooth_operations
@@ -75,6 +76,7 @@ __all__ = [
     "Momentum",
     "Network",
     "Order",
+    "OscillationState",
     "Path",
     "Record",
     "Result",
@@ -103,6 +105,7 @@ __all__ = [
     "diffuse",
     "digits",
     "edge",
+    "edge_flow",
     "energy",
     "exact_flow",
     "exact_iterates",
@@ -132,6 +135,7 @@ __all__ = [
     "read_idx",
     "read_table",
     "risk",
+    "rod",
     "sampler",
     "shards",
     "sharpness",

@@ -11,8 +11,8 @@ obtains the update from the parts' updates and the flow from the parts' flows.
     masked      the part sees the leaves that the mask names; the signal of the others passes
     partition   each leaf goes to the part that its label names; `parts.set_to_zero` freezes
 
-Equal to optax's own at dt = 1: of `parts` to the bit, of methods as close as these are. A part with no smooth flow leaves
-the composition without one, and it says which.
+Equal to optax's own at dt = 1: of `parts` to the bit, of methods as close as these are. A part with no smooth flow
+leaves the composition without one, and it says which.
 
 Source: the design of optax; for the limit, Hairer, Norsett & Wanner, section II.3 (order of a composition).
 """
