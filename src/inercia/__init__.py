@@ -5,7 +5,7 @@ from importlib.metadata import version
 from inercia.comparison.conventions import Momentum, convert
 from inercia.comparison.convergence_order import Order, order
 from inercia.comparison.edge_run import Edge, edge
-from inercia.comparison.gap_and_energy import Gap, energy, gap
+from inercia.comparison.gap_and_energy import Gap, energy, gap, lyapunov
 from inercia.core.check import InerciaWarning
 from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Factory, Family, Method, factory
@@ -122,6 +122,7 @@ __all__ = [
     "iterate_batches",
     "limit",
     "load",
+    "lyapunov",
     "masked",
     "mlp",
     "modified",

@@ -3,14 +3,17 @@
 gap(t)     |theta_discrete(t) - theta_flow(t)|
 order      the slope p of log(gap) against log(dt):   gap = C dt^p
 energy     E = |theta'|^2 / 2 + a (1-b) f   along a momentum path, theta' = -a m;   E' = -(1-b) |theta'|^2
+lyapunov   H, of the methods whose flow has one: never growing along it
 """
 
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from inercia.core import check, tree
+from inercia.core.method import Method
 from inercia.core.path import Path
 
 
@@ -93,6 +96,48 @@ def energy(path: Path, learning_rate: Any, beta: Any = 0.9) -> np.ndarray:
         raise TypeError(f"path must be one of momentum, with m in its state, but it has {type(path.state).__name__}.")
     speed = learning_rate * tree.distance(path.state.m, jax.tree.map(np.zeros_like, path.state.m))
     return 0.5 * speed**2 + learning_rate * (1 - beta) * path.loss
+
+
+def lyapunov(method: Method, path: Path) -> np.ndarray:
+    """Compute the Lyapunov function of a method's flow along a path of it, discrete or continuous.
+
+        sgd          H = f
+        momentum     H = f + a |m|^2 / (2 (1-b));   as a sum, f + a |v|^2 / 2
+        sign_sgd     H = f,   smoothed
+        lion         H = f + K*(w theta)/w + a b1 / (1-b2 + a w (1-b1)) (K*(w theta) + K(m) + w m.theta),   smoothed
+
+    K(z) = sum sqrt(z^2 + c^2), K*(y) = -c sum sqrt(1 - y^2), the first up to -c n/w; needs |w theta_j| < 1.
+
+    Args:
+        method: constant hyperparameters.
+        path: of this method, with real params.
+
+    Returns:
+        (n,) float64, in units of the loss; along the flow it never grows, along iterates it may.
+
+    Raises:
+        TypeError: a method whose flow has none that is derived here, a schedule.
+        ValueError: params at which it does not exist, some |w theta_j| >= 1.
+
+    Example:
+        >>> import inercia, jax.numpy as jnp
+        >>> method = inercia.lion(0.1, smooth=0.5)
+        >>> flow = inercia.integrate(method, lambda x: x**2 / 2, jnp.array(1.0), [0.0, 5.0, 10.0])
+        >>> bool((jnp.diff(inercia.lyapunov(method, flow)) < 0).all())
+        True
+    """
+    function = getattr(getattr(method, "flow", None), "lyapunov", None)
+    if function is None:
+        raise TypeError(
+            f"{method!r} has no Lyapunov function here: sgd, momentum, and smoothed sign_sgd and lion have one."
+        )
+    check.real("params", path.params)
+    with jax.enable_x64(True):
+        H = np.asarray(jax.vmap(function)(*jax.tree.map(jnp.asarray, (path.loss, path.params, path.state))))
+    if np.isnan(H).any() and path.diverged is None:
+        k = int(np.argmax(np.isnan(H)))
+        raise ValueError(f"H needs |w theta_j| < 1, but this fails at time {path.times[k]:g}: start nearer to 0.")
+    return H
 
 
 def displacement(path: Path) -> np.ndarray:

@@ -198,9 +198,7 @@ def edge_flow(
         "mean_loss", of both ends.
 
     Raises:
-        ValueError: as `rod`; a floor that is not positive.
-        TypeError: as `rod`.
-        IntegrationError: as `rod`.
+        ValueError: a floor that is not positive; and as `rod`, like TypeError and IntegrationError.
 
     Example:
         >>> import inercia, jax.numpy as jnp

@@ -25,6 +25,7 @@ from inercia.core.linear_form import LinearForm, per_update
 from inercia.core.method import Method, Number, Params, Schedule, factory
 from inercia.core.transition import at, clock, like, refine, tick, zeros_like
 from inercia.core.tree import map_grads
+from inercia.methods.smoothed import falling
 
 __all__ = ["SCHEMES", "MomentumState", "OscillatorState", "momentum", "oscillator"]
 
@@ -114,6 +115,7 @@ def momentum(
         m_dot = map_grads(lambda g, m: (1 - b) * (g - m), grads, state.m)
         return theta_dot, MomentumState(jnp.ones_like(state.count), m_dot)
 
+    flow.lyapunov = falling(learning_rate, beta, lambda a, b: a / (2 * (1 - b)), lambda state: state.m)  # pyright: ignore[reportFunctionMemberAccess]
     return Method(init, update, flow, dt)
 
 

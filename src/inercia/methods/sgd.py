@@ -16,6 +16,7 @@ from inercia.core.linear_form import LinearForm, per_update
 from inercia.core.method import Method, Number, Params, Schedule, factory
 from inercia.core.transition import at, cast_like, clock, like, refine, tick, zeros_like
 from inercia.core.tree import map_grads
+from inercia.methods.smoothed import falling
 
 __all__ = ["SgdState", "sgd"]
 
@@ -113,4 +114,5 @@ def sgd(
         trace_dot = map_grads(lambda g, v: g - (1 - decay) * v, grads, state.trace)
         return theta_dot, SgdState(jnp.ones_like(state.count), trace_dot)
 
+    flow.lyapunov = falling(learning_rate, decay, lambda a, b: a / 2, lambda state: state.trace)  # pyright: ignore[reportFunctionMemberAccess]
     return Method(init, update, flow, dt)
