@@ -66,8 +66,13 @@ def table(out: Path, start, fast: bool) -> None:
         told = ", ".join(f"{flow} {gap:.3f} ({seconds[flow]:.0f} s)" for flow, gap in gaps.items())
         print(f"{name:<28} end gap over displacement: {told}")
         measured[name] = gaps
-        if not fast and name != "momentum, b = 0.5, a = 0.3":
-            assert gaps["edge"] < 0.5 * gaps["stable"]
+        assert np.isfinite(list(gaps.values())).all()
+    if (
+        not fast
+    ):  # for GD the edge flow is the nearest; with momentum it is not, whose memory it follows to second order
+        gaps = measured["GD, a = 0.1"]
+        assert gaps["edge"] < 0.5 * gaps["stable"]
+        assert all(gaps["central"] < gaps["stable"] for gaps in measured.values())
 
     def draw(axes):
         for k, flow in enumerate(("stable", "rod", "edge", "central")):

@@ -35,6 +35,7 @@ from inercia.methods import parts as parts
 from inercia.methods import table as _table
 from inercia.methods.chains import chain, masked, partition
 from inercia.methods.momentum import SCHEMES
+from inercia.methods.muon import muon
 from inercia.methods.table import *
 from inercia.problems.data import Dataset, Split, digits, split, standardise, teacher
 from inercia.problems.empirical_risk import Risk, accuracy, risk
@@ -127,6 +128,7 @@ __all__ = [
     "mlp",
     "modified",
     "modified_loss",
+    "muon",
     "nonsmooth_operations",
     "order",
     "partition",

@@ -135,6 +135,8 @@ def test_second_moments_and_chains(flow):
 def test_refusals(flow):
     with pytest.raises(ValueError, match=r"need a smooth update, but this one jumps \(sign\)"):
         flow(ia.sign_sgd(0.1), wells, START, 4)
+    with pytest.raises(ValueError, match="have period two, but pairs of the explicit scheme turn: use central"):
+        flow(ia.momentum(0.1, scheme="explicit"), wells, START, 4)
     with pytest.raises(TypeError, match="of one map, but this update draws random numbers"):
         flow(optax.noisy_sgd(0.1), wells, START, 4)
     with pytest.raises(ValueError, match="counters that count every update"):

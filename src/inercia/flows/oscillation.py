@@ -12,10 +12,10 @@ The rod contains the drift, so that below the edge of stability e turns into the
 the edge. The edge flow leaves the drift out. It needs no eigenvectors and no third derivatives; its e = r u is
 integrated as u' = -(Q - k u), (ln r)' = -2 - k, Q = (G+ - G-)/(2 r), k = u.Q, and r does not fall below a floor, which
 stands for the rounding that wakes real iterates and decides how far they overshoot the edge. A rod of rank 2 and more
-meets singular equations, and is not offered. Pairs that turn, as those of the lecture's order do, are no oscillation of
-period two; both flows lose them, and `central` does not.
+meets singular equations, and is not offered. c' is of second order in z+ - z: a memory of few updates costs accuracy.
+Pairs that turn, as those of the lecture's order do, are no oscillation of period two, and refused; `central` has them.
 
-Sources: arXiv 2602.01480, 2605.06821 (rod flow); Marion, arXiv 2606.18080 (edge flow); equations derived here anew.
+Sources: arXiv 2602.01480, 2605.06821 (rod); Marion, arXiv 2606.18080 (edge); equations derived here anew.
 """
 
 from dataclasses import replace
@@ -28,6 +28,7 @@ import numpy as np
 import optax
 
 from inercia.core import check, tree
+from inercia.core.linear_form import linear_form
 from inercia.core.method import Params, State
 from inercia.core.optimizer_state import update_of
 from inercia.core.path import Path
@@ -49,7 +50,7 @@ class OscillationState(NamedTuple):
 
 
 class Increment(NamedTuple):
-    """The map G of a method on a loss, z = (params, moments) as one real vector."""
+    """The map G of a method on a loss."""
 
     method: Any
     loss: Any
@@ -145,7 +146,7 @@ def rod(
         "amplitude", its length in the params, and "mean_loss", of both ends.
 
     Raises:
-        ValueError: an update that jumps, a state with counters that do not count every update.
+        ValueError: an update that jumps, the explicit scheme, counters that do not count every update.
         TypeError: an update that draws random numbers; integer params.
         IntegrationError: the solver gave up; its path is of the flow alone, from dt / 2 on.
 
@@ -238,13 +239,15 @@ def _start(method: Any, loss: Any, params: Params, length: tuple[int, int]) -> _
         loss = in_float64(loss, theta)
         check.loss_of(loss, theta)
         state = method.init(theta)
-        if any(jnp.issubdtype(jnp.asarray(s).dtype, jax.dtypes.prng_key) for s in jax.tree.leaves(state)):
+        dtypes = [jnp.asarray(s).dtype for s in jax.tree.leaves(state)]
+        if any(jnp.issubdtype(d, jax.dtypes.prng_key) for d in dtypes):
             raise TypeError("rod and edge flow are of one map, but this update draws random numbers: see `diffuse`.")
+        if getattr(linear_form(method), "kind", None) == "explicit":
+            raise ValueError("rod and edge flow have period two, but pairs of the explicit scheme turn: use central.")
         if rough := jumps(method, theta):
             raise ValueError(f"rod and edge flow need a smooth update, but this one jumps ({', '.join(rough)}).")
-        counters = tuple(bool(jnp.issubdtype(jnp.asarray(s).dtype, jnp.integer)) for s in jax.tree.leaves(state))
-        positive = _probed(method, loss, theta, state, counters)
-        increment = Increment(method, loss, counters, positive)
+        counters = tuple(bool(jnp.issubdtype(d, jnp.integer)) for d in dtypes)
+        increment = Increment(method, loss, counters, _probed(method, loss, theta, state, counters))
         state = tree.float64(jax.tree.map(lambda s: jnp.asarray(s, float), state))
         z, rebuild = tree.ravel_real((theta, increment.split(state)))
     return _Start(increment, theta, state, z, rebuild, dt * every * np.arange(1 + steps // every), dt)
@@ -293,7 +296,5 @@ def _solved(
 
 @partial(jax.jit, static_argnums=0)
 def _mean_loss(loss, params, half):
-    def at(pair, sign):
-        return loss(jax.tree.map(lambda p, h: p + sign * h, *pair))
-
-    return jax.lax.map(lambda pair: (at(pair, 1) + at(pair, -1)) / 2, (params, half))
+    plus, minus = (jax.tree.map(lambda p, h, s=s: p + s * h, params, half) for s in (1, -1))
+    return (jax.lax.map(loss, plus) + jax.lax.map(loss, minus)) / 2

@@ -101,7 +101,7 @@ def scale_by_learning_rate(learning_rate: Number | Schedule, *, dt: Number = 1.0
     check.positive("learning_rate", learning_rate)
     if callable(learning_rate):
         schedule: Any = learning_rate
-        return scale_by_schedule(lambda time: -schedule(time), dt=dt)
+        return scale_by_schedule(lambda time: -1 * schedule(time), dt=dt)  # as optax writes it, to the last bit
     return scale(-learning_rate, dt=dt)
 
 
