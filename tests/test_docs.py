@@ -54,7 +54,7 @@ RUN = sorted(name for name, text in WRITTEN.items() if "```python\n" in text and
 def test_every_public_name_is_in_the_reference():
     reference = "\n".join(text for name, text in WRITTEN.items() if name.startswith("reference/"))
     shown = re.findall(r"^::: inercia\.([\w.]+)$", reference, re.MULTILINE)
-    modules = {"plot", "training.hosts", "estimator.MLPClassifier", "estimator.MLPRegressor"}
+    modules = {"plot", "methods.parts", "training.hosts", "estimator.MLPClassifier", "estimator.MLPRegressor"}
     assert sorted(shown) == sorted({*ia.__all__, *modules})
 
 
