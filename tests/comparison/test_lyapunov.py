@@ -15,7 +15,7 @@ METHODS = {
     "momentum": ia.momentum(0.3, 0.8),
     "sign": ia.sign_sgd(0.1, smooth=0.2),
     "lion": ia.lion(0.1, 0.9, 0.95, weight_decay=0.0, smooth=0.1),
-    "lion, decay": ia.lion(0.1, 0.8, 0.95, weight_decay=0.3, smooth=0.5),
+    "lion, decay": ia.lion(1.0, 0.5, 0.95, weight_decay=0.3, smooth=0.5),
     "lion, mask": ia.lion(0.1, 0.8, 0.95, weight_decay=0.3, mask=lambda p: False, smooth=0.5),
 }
 

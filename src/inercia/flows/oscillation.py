@@ -154,7 +154,7 @@ def rod(
         >>> import inercia, jax.numpy as jnp
         >>> path = inercia.rod(inercia.sgd(0.5), lambda x: (x**2).sum() / 2, jnp.array([1.0]), 4)
         >>> path.params[:, 0].round(2).tolist()
-        [1.0, 0.5, 0.3, 0.16, 0.08]
+        [1.0, 0.55, 0.29, 0.16, 0.08]
     """
     start = _start(method, loss, params, check.recorded(steps, every))
     with jax.enable_x64(True):
