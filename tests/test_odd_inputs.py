@@ -223,6 +223,7 @@ def test_iterators_and_numbers_of_arrays():
     np.testing.assert_array_equal(np.sort(check.reals("dts", {0.5, 0.25})), [0.25, 0.5])
 
 
+@pytest.mark.slow
 def test_the_limit_of_complex_params_is_that_of_their_parts():
     def of_parts(p):
         return jnp.sum(jnp.cos(p[0]) * p[1] + p[0] ** 2 + 0.5 * p[1] ** 2)

@@ -157,6 +157,7 @@ def test_schedules_end_with_the_training(name, first, last):
     assert scheduled("constant", 0.1, 10) == 0.1
 
 
+@pytest.mark.slow
 def test_patience_keeps_the_best(capsys, tmp_path):
     rows = RNG.normal(size=(60, 11)).round(4).tolist()
     file = write(tmp_path / "t.csv", [*"abcdefghij", "y"], rows)

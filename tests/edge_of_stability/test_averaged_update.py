@@ -30,7 +30,7 @@ CLOSED = {
 }
 
 
-@pytest.mark.parametrize("name", [n if n == "Adam" else pytest.param(n, marks=pytest.mark.slow) for n in CLOSED])
+@pytest.mark.parametrize("name", [n if n == "momentum" else pytest.param(n, marks=pytest.mark.slow) for n in CLOSED])
 def test_what_is_read_is_what_is_derived(name):
     """Bound, P and its slope, memory, nu' and its response, at a random point."""
     closed = in_closed_form(CLOSED[name])

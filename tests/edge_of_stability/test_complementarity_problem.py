@@ -77,6 +77,7 @@ def test_by_hand():
         np.testing.assert_allclose(complementarity(A, jnp.eye(10)).X, (Q * np.maximum(-lam, 0)) @ Q.T, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_no_solution_is_said():
     with jax.enable_x64(True):
         assert not complementarity(jnp.array([[-1.0]]), jnp.array([[0.0]])).error < 1

@@ -50,6 +50,7 @@ def exact(loss, points):
         return np.concatenate([value, jax.vmap(jax.grad(loss))(p), hessian], axis=1)
 
 
+@pytest.mark.slow
 def test_a_polynomial_is_the_loss_itself_and_others_nearly():
     points = np.random.default_rng(0).uniform([-1.5, -1.0], [1.5, 2.0], (200, 2))
     own = sampled(valley, BOX)

@@ -147,6 +147,7 @@ def test_a_full_disk_keeps_what_there_is(tmp_path, monkeypatch):
     assert steps_in(tmp_path) == [8, 24]
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_while_it_is_saved(tmp_path, monkeypatch):
     import orbax.checkpoint as ocp
 

@@ -65,6 +65,7 @@ def test_as_the_own_loop_and_as_train(monkeypatch, sampler, size, loss):
         assert path.state.count[-1] == result.state.count
 
 
+@pytest.mark.slow
 def test_several_keys_are_as_many_paths():
     several = ia.iterate_batches(METHOD, LOSS, PARAMS, (X, Y), 6, key=[3, 4], batch_size=16, every=3)
     for i, key in enumerate((3, 4)):
