@@ -11,9 +11,9 @@ demo: .venv/runtime
 test: .venv/dev
 	$(BIN)/pytest -m 'not slow'
 
-# All of them, as .ci/run does.
+# Every kind of them, as .ci/run does; further draws of a kind, marked long, are left to make faults.
 test-all: .venv/dev
-	$(BIN)/pytest
+	$(BIN)/pytest -m 'not long'
 
 figures: .venv/runtime
 	for script in analysis/*.py; do $(BIN)/python $$script || exit 1; done
@@ -29,9 +29,10 @@ docs: .venv/dev
 	$(BIN)/pytest tests/test_docs.py tests/test_readme.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# The long hunts: 200 trainings killed at random moments, 100,000 damaged files read, every way to spoil an order and 200
+# The long hunts: tests that are further draws, 200 trainings killed at random moments, 100,000 damaged files read, every way to spoil an order and 200
 # clean ones, 5,000 random cases beside oracles.
 faults: .venv/dev
+	$(BIN)/pytest -m long
 	$(BIN)/python tests/kill_trainings.py 200
 	$(BIN)/python tests/fuzz_readers.py 100000
 	$(BIN)/python tests/certificates.py 200

@@ -8,10 +8,14 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "analysis"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
+#: Those that take minutes, and whose claims about the edge of stability the tests of the library make too.
+LONG = ("stability", "edge", "oscillation")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.stem)
+@pytest.mark.parametrize(
+    "script", [pytest.param(s, marks=pytest.mark.long) if s.stem in LONG else s for s in SCRIPTS], ids=lambda s: s.stem
+)
 def test_script(script, tmp_path):
     run = subprocess.run(
         [sys.executable, str(script), "--fast", "--out", str(tmp_path)],

@@ -88,6 +88,18 @@ def network(request):
     return params, of_batch, lambda params: of_batch(params, (X, Y))
 
 
+#: Two kinds of module; the others differ in nothing that is tested.
+most = pytest.mark.parametrize(
+    "network",
+    [
+        "nnx_network",
+        "equinox_network",
+        *(pytest.param(n, marks=pytest.mark.long) for n in ("linen_network", "haiku_style_network")),
+    ],
+    indirect=True,
+)
+
+
 def by_hand(method, loss, params, steps):
     """Iterate with optax alone, in float64 as far as the loss lets it."""
     state, step = method.init(params), jax.jit(jax.value_and_grad(loss))
@@ -105,6 +117,7 @@ def test_train_is_the_loop_by_hand(network):
 
 
 @pytest.mark.slow
+@most
 def test_iterates_and_flow(network):
     params, _, loss = network
     path = ia.iterate(ia.momentum(0.05), loss, params, 8)
@@ -116,6 +129,7 @@ def test_iterates_and_flow(network):
 
 
 @pytest.mark.slow
+@most
 def test_order(network):
     params, _, loss = network
     result = ia.order(lambda dt: ia.sgd(0.01, dt=dt), loss, params, 2.0, [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32])
@@ -124,6 +138,7 @@ def test_order(network):
 
 
 @pytest.mark.slow
+@most
 def test_curvature_is_that_of_the_matrix(network):
     params, _, loss = network
     found = ia.curvature(loss, params, k=3)
@@ -133,7 +148,7 @@ def test_curvature_is_that_of_the_matrix(network):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["linen_network", "equinox_network"], indirect=True)
+@most
 def test_sharpness_and_central_flow(network):
     params, _, loss = network
     top = ia.curvature(loss, params).values[0]

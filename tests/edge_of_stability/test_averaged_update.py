@@ -19,6 +19,8 @@ def bare(method):
     return optax.GradientTransformation(*method[:2])
 
 
+SLOW, LONG = [pytest.mark.slow], [pytest.mark.slow, pytest.mark.long]
+
 CLOSED = {
     "GD": ia.sgd(0.1),
     "heavy ball": ia.sgd(0.05, 0.5),
@@ -30,7 +32,10 @@ CLOSED = {
 }
 
 
-@pytest.mark.parametrize("name", [n if n == "momentum" else pytest.param(n, marks=pytest.mark.slow) for n in CLOSED])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n == "momentum" else SLOW if n in ("RMSProp", "Adam") else LONG) for n in CLOSED],
+)
 def test_what_is_read_is_what_is_derived(name):
     """Bound, P and its slope, memory, nu' and its response, at a random point."""
     closed = in_closed_form(CLOSED[name])
@@ -78,8 +83,9 @@ BOUNDS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=LONG if n in ("adabelief", "adagrad", "nesterov") else SLOW) for n in BOUNDS]
+)
 def test_bounds(name):
     method, bound = BOUNDS[name]
     assert read_update(method, THETA).bound == pytest.approx(bound, rel=1e-5)

@@ -31,7 +31,8 @@ def two_valleys(x):
 @pytest.mark.parametrize(
     ("method", "bound", "step"),
     [
-        (ia.sgd(0.5), 2.0, 0.5), (ia.sgd(0.5 * 0.4, 0.6), 8.0, 0.5), (ia.momentum(2.0, 0.6), 8.0, 2.0),
+        pytest.param(ia.sgd(0.5), 2.0, 0.5, marks=pytest.mark.long), (ia.sgd(0.5 * 0.4, 0.6), 8.0, 0.5),
+        pytest.param(ia.momentum(2.0, 0.6), 8.0, 2.0, marks=pytest.mark.long),
         (ia.momentum(0.25, 0.9, scheme="explicit"), 1.0, 0.25), (ia.sgd(1.0, dt=0.5), 2.0, 0.5),
     ],
 )  # fmt: skip
@@ -49,6 +50,7 @@ def test_where_it_rests_on_the_bound(method, bound, step):
 
 
 @pytest.mark.slow
+@pytest.mark.long  # networks of other makers do it too
 def test_far_from_the_edge_it_is_the_plain_flow():
     method = ia.sgd(0.02)
     flow, stable = (ia.central(method, loss, START, 100, every=100, k=2, stable=s, substeps=32) for s in (False, True))
@@ -58,7 +60,9 @@ def test_far_from_the_edge_it_is_the_plain_flow():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scheme", "near"), [("semi-implicit", 4e-4), ("explicit", 4e-3)])
+@pytest.mark.parametrize(
+    ("scheme", "near"), [("semi-implicit", 4e-4), pytest.param("explicit", 4e-3, marks=pytest.mark.long)]
+)
 def test_first_moment_before_the_edge(scheme, near):
     """The start of m makes up for the way that is lost while it fills, 4 a g(theta_0)."""
     gaps = []

@@ -41,10 +41,12 @@ def warm(transformation, dt):
     return jax.tree_util.tree_map_with_path(fill, state)
 
 
+LONG = ("nadam", "rmsprop")
+INTERPOLATED = [pytest.param(name, n, marks=pytest.mark.long if name in LONG else ()) for name in OPTAX for n in (2, 4)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "n"), [(name, n) for name in OPTAX for n in (2, 4) if (name, n) != ("nadam", 4)] + [("adam", 3)]
-)
+@pytest.mark.parametrize(("name", "n"), [*INTERPOLATED, ("adam", 3)])
 def test_interpolated_orders(name, n):
     family = OPTAX[name]
     first = 1 / 8 if n < 4 else {"nesterov": 1 / 4, "nadam": 1 / 8}.get(name, 1 / 2)
@@ -121,7 +123,7 @@ LIMITS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) if n in LONG else n for n in LIMITS])
 def test_limit_flow_is_of_second_order(name):
     make, memory, a = LIMITS[name]
 

@@ -75,6 +75,7 @@ PIECES = {
     "adam": P.scale_by_adam(0.8, 0.9, 1e-2),
     "schedule": P.scale_by_schedule(late),
 }
+SLOW, LONG = [pytest.mark.slow], [pytest.mark.slow, pytest.mark.long]  # the other order of a pair is long
 PAIRS = list(itertools.permutations(PIECES, 2))
 
 
@@ -88,7 +89,7 @@ def slope(first, second):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [p if p == ("clip", "momentum") else pytest.param(*p, marks=pytest.mark.slow) for p in PAIRS],
+    [p if p == ("clip", "momentum") else pytest.param(*p, marks=SLOW if p[0] < p[1] else LONG) for p in PAIRS],
 )
 def test_order_of_every_pair_on_a_tree_with_frozen_leaves(first, second):
     result = slope(first, second)
