@@ -57,17 +57,21 @@ class Wishes(NamedTuple):
 @contextmanager
 def database() -> Iterator[tuple[Any, Path]]:
     """Open a session of the database in memory, and a folder for its files; what both hold goes when the block ends."""
-    try:
-        import duckdb  # noqa: PLC0415  an eighth of a second, and only tables need it
-    except ImportError:
-        raise ImportError("tables are read by DuckDB: pip install duckdb.") from None
-    with tempfile.TemporaryDirectory() as folder, _instance(duckdb, os.getpid()).cursor() as db:
+    with tempfile.TemporaryDirectory() as folder, _instance(os.getpid(), _duckdb()).cursor() as db:
         db.execute("SET TimeZone = 'UTC'")
         yield db, Path(folder)
 
 
+def _duckdb() -> Any:
+    try:
+        import duckdb  # noqa: PLC0415  an eighth of a second, and only tables need it
+    except ImportError:
+        raise ImportError("tables are read by DuckDB: pip install duckdb.") from None
+    return duckdb
+
+
 @cache
-def _instance(duckdb: Any, process: int) -> Any:
+def _instance(process: int, duckdb: Any) -> Any:
     """Return the database of a process, which takes as long to make as a small table to read."""
     # Nothing is fetched: a table never makes DuckDB load a part of itself from elsewhere.
     alone = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "threads": 2}
