@@ -32,6 +32,7 @@ CLOSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=() if n == "momentum" else SLOW if n in ("RMSProp", "Adam") else LONG) for n in CLOSED],

@@ -63,6 +63,7 @@ def test_preconditioned(hessian, bound, monkeypatch):
         assert again.iterations < found.iterations / 3  # warm-started
 
 
+@pytest.mark.slow
 def test_a_hessian_of_low_rank():
     zero = ia.curvature(jnp.sum, jnp.ones(1001), 2)
     assert zero.values.tolist() == [0, 0]

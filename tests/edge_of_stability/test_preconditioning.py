@@ -92,6 +92,7 @@ def test_threshold_per_step():
         assert ia.threshold(method, warm=64)[:3] == pytest.approx((20, 0.1, 2), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_parts_of_the_params_with_methods_of_their_own():
     parts = {"adam": optax.adam(RATE), "still": optax.set_to_zero()}
     method = optax.partition(parts, {"a": "adam", "b": "still"})
@@ -128,6 +129,7 @@ def bowl(x):
     return jnp.sum(jnp.array([1.0, 3.0, 2.0]) * x**2) / 2 + jnp.sum(x**4) / 100
 
 
+@pytest.mark.slow
 def test_sharpness_is_that_of_the_named_method():
     x = jnp.array([1.0, 0.5, -0.3])
     runs = [

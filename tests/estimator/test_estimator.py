@@ -45,6 +45,7 @@ def test_early_stopping_keeps_the_best():
     assert model.best_loss_ < model.validation_loss_curve_[-1]
 
 
+@pytest.mark.slow
 def test_partial_fit_goes_on():
     model = MLPClassifier((32,), learning_rate=0.01, random_state=0)
     with pytest.raises(ValueError, match="classes must be passed"):
@@ -73,6 +74,7 @@ def test_wrong_names_are_refused():
         MLPClassifier(activation="rel").fit(X, Y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 def test_a_divergence_is_an_error(kind):
     """As in scikit-learn: never a prediction from numbers that are not finite."""

@@ -26,6 +26,7 @@ def same(a, b, tolerance=1e-9):
     np.testing.assert_allclose(x, y, rtol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "y"), [(MLPClassifier, Y), (MLPRegressor, X[:, :2])], ids=["classes", "numbers"])
 def test_a_weight_is_as_many_rows(kind, y):
     weighted = kind(**FULL).fit(X, y, TWICE)

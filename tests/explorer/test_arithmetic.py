@@ -61,6 +61,7 @@ def test_a_seeded_bug_is_seen(bug):
     assert max(verdict["worst"].values()) > 100 * TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_settings_are_still_what_inercia_answers():
     for entry in np.random.default_rng().choice(np.array(ENTRIES, dtype=object), 2, replace=False):
         again = golden.answers(entry["setting"])

@@ -64,6 +64,7 @@ def test_a_polynomial_is_the_loss_itself_and_others_nearly():
     assert off < 3 * own.error  # the middles tell the error
 
 
+@pytest.mark.slow
 def test_outside_of_the_bounds_it_goes_on_to_second_order():
     points = np.array([[-1.6, 0.3], [1.55, 2.05], [50.0, 0.0]])
     found = at(sampled(curved, BOX), points)

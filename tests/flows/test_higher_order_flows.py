@@ -60,6 +60,7 @@ def test_interpolated_orders(name, n):
     assert abs(result.slope - n) <= 0.1, result
 
 
+@pytest.mark.slow
 def test_more_iterates_serve_a_fixed_beta():
     """1-b = 0.1 is not small, and still the flow comes as near to the iterates as one likes."""
     method = ia.momentum(0.1, 0.9)
@@ -160,6 +161,7 @@ def check_order(family, regime, expected, order=2, first=1 / 8, start=None):
     assert abs(result.slope - expected) <= 0.1, result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [2, 3])
 def test_gradient_descent_refined(order):
     check_order(lambda dt: ia.sgd(0.3, dt=dt), "refined", order, order)

@@ -154,6 +154,7 @@ def family(dt):
     return ia.momentum(0.05, 0.9, dt=dt)
 
 
+@pytest.mark.slow
 def test_heavy_ball_is_momentum_in_the_modified_flows():
     # The sum form with rate a is the averaged one with a / (1-b): one path.
     a, b = 0.2, 0.75

@@ -45,6 +45,7 @@ def test_resumed_is_never_stopped(tmp_path, method):
     close(whole, train(method=method), 1e-5, 1e-6)  # and saving changes nothing
 
 
+@pytest.mark.slow
 def test_saves_where_asked(tmp_path):
     whole = train(tmp_path / "a", every=4, save_every=8, keep=10)
     assert steps_in(tmp_path / "a") == [8, 16, 24, 32, 40, 48]
@@ -110,6 +111,7 @@ def test_damage_is_found_and_passed_over(tmp_path):
     assert passed_over >= 45  # a cut that only takes files nobody reads is no damage
 
 
+@pytest.mark.slow
 def test_a_changed_number_is_found(tmp_path):
     train(tmp_path, epochs=2)
     arrays = [file for file in files_of(tmp_path / "16") if "/d/" in str(file)]
@@ -130,6 +132,7 @@ def test_none_can_be_read(tmp_path):
     assert steps_in(tmp_path) == [8]  # nothing is removed
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_there_is(tmp_path, monkeypatch):
     import orbax.checkpoint as ocp
 

@@ -56,6 +56,7 @@ def test_methods_differ(case):
     assert first == (described(OTHERS[case][0]), update_of(OTHERS[case][0], W))
 
 
+@pytest.mark.slow
 def test_another_mask_is_refused(tmp_path):
     pytest.importorskip("orbax.checkpoint")
     train(tmp_path, ia.adamw(1e-3))
@@ -73,6 +74,7 @@ def test_constants_of_inner_programs_count():
     assert traced(scaled(by), x) == traced(scaled(by.copy()), x) != traced(scaled(by + 1), x)
 
 
+@pytest.mark.slow
 def test_another_evaluate_of_the_same_form_is_refused(tmp_path):
     pytest.importorskip("orbax.checkpoint")
 

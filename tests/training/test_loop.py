@@ -60,6 +60,7 @@ def test_same_key_same_bits_other_key_other_run():
     assert (a.params[0].w != c.params[0].w).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 4, 7, 11, 22, 100])
 def test_records_do_not_change_the_run(every):
     reference = train(ia.adam(1e-3))
@@ -78,6 +79,7 @@ def test_progress_does_not_change_the_run(capfd):
     assert shown.count("\r") <= 4  # where it does not move, as in a log, its states are few
 
 
+@pytest.mark.slow
 def test_a_run_can_go_on_with_its_state():
     first = train(ia.momentum(0.1), sampler="full", batch_size=None, epochs=5)
     rest = ia.train(ia.momentum(0.1), LOSS, first.params, TRAIN, epochs=4, key=1, sampler="full", state=first.state)
@@ -104,6 +106,7 @@ def test_mapped_over_keys_and_rates():
     np.testing.assert_allclose(rates_only[0], one_by_one[0], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_mapped_over_starts():
     starts = jax.vmap(NETWORK.init)(jax.random.split(jax.random.key(1), 4))
     results = jax.vmap(lambda p: ia.train(ia.sgd(0.1), LOSS, p, TRAIN, epochs=1, batch_size=128, key=0))(starts)
@@ -153,6 +156,7 @@ def test_bfloat16_params_stay():
     assert float(result.history.loss[0]) < 2.5
 
 
+@pytest.mark.slow
 def test_regression_on_a_teacher():
     network = ia.mlp([3, 16, 1])
     data, params = ia.teacher(network, 500, jax.random.key(0))

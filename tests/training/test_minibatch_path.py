@@ -44,6 +44,7 @@ def own_loop(loss, steps, key, sampler, size):
         return jax.tree.map(lambda *parts: np.stack(parts), *path), float(LOSS(params, (x, Y)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "size", "loss"),
     [("shuffle", 16, LOSS), ("partition", 16, LOSS), ("full", None, LOSS), ("shuffle", 16, dropout)],

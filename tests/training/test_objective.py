@@ -55,6 +55,7 @@ def train(loss, params=W, data=(X, Y), **options):
     return ia.train(METHOD, loss, params, data, **({"epochs": 3, "batch_size": 16, "key": 7} | options))
 
 
+@pytest.mark.slow
 def test_a_key_of_each_iteration():
     params, _, losses = own_loop(dropout, W, takes_key=True)
     for every in (None, 2, 5):
@@ -69,6 +70,7 @@ def test_a_key_of_each_iteration():
     close(values[0], values[1])
 
 
+@pytest.mark.slow
 def test_a_run_with_keys_goes_on(tmp_path):
     pytest.importorskip("orbax.checkpoint")
     train(dropout, epochs=2, checkpoint=tmp_path)
@@ -96,6 +98,7 @@ def with_accuracy(params, batch):
     return plain(params, batch), {"right": right.sum(), "accuracy": right.mean()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluate", [None, lambda p: p["b"]], ids=["bare", "evaluate"])
 def test_aux_is_averaged(evaluate):
     result = train(with_accuracy, has_aux=True, evaluate=evaluate)

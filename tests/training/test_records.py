@@ -97,6 +97,7 @@ def test_a_validation_that_is_no_number_is_told():
         train(validation=lambda p: jnp.nan * p.sum(), patience=2)
 
 
+@pytest.mark.slow
 def test_early_stopping_goes_on(tmp_path):
     """Stopped by hand and resumed, it stops where it would have, with the params that were best before the stop."""
     pytest.importorskip("orbax.checkpoint")
@@ -138,6 +139,7 @@ def test_an_interrupt_in_a_callback_comes_through():
 NAN = ia.sgd(lambda k: jnp.where(k == 7, jnp.nan, 0.01))
 
 
+@pytest.mark.slow
 def test_what_follows_a_divergence(tmp_path):
     with pytest.warns(ia.InerciaWarning, match="the loss of iteration 8 of 60"):
         result = train(method=NAN)

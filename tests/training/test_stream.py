@@ -42,6 +42,7 @@ def test_shards_are_as_good_as_memory(files, sampler, every, monkeypatch):
     close(train((X, Y), **options), train(files, **options))
 
 
+@pytest.mark.slow
 def test_shards_go_on(files, tmp_path):
     pytest.importorskip("orbax.checkpoint")
     options = {"batch_size": 32, "key": 1, "evaluate": measure}
