@@ -90,7 +90,6 @@ def test_any_run_can_go_on(name):
     np.testing.assert_array_equal(rest.times, [0, 1, 2] if no_counter else [4, 5, 6])
 
 
-@pytest.mark.slow
 def test_the_clock_is_the_counter_that_every_update_raises():
     method = optax.apply_if_finite(optax.adam(0.1), 3)
     first = ia.iterate(method, loss, P0, 8)
