@@ -93,9 +93,9 @@ def in_closed_form(method: Any) -> AveragedMethod | None:
     decayed = getattr(method, "hyper", {}).get("weight_decay")
     if form is None or decayed or form.kind == "nesterov" or (form.kind == "heavy ball" and form.second_moment):
         return None
-    if not has_rule(method) and not form.constant:
-        rule(method)  # says why
     if not has_rule(method):
+        if not form.constant:
+            rule(method)  # says why
         return None
     own, memory = rule(method), ()
     if form.beta:

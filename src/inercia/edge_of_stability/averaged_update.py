@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 
 from inercia.core.method import Params, State
 from inercia.core.optimizer_state import start_state
-from inercia.edge_of_stability.averaged_method import AveragedMethod, Memory
+from inercia.edge_of_stability.averaged_method import AveragedMethod, Memory, Moment
 from inercia.edge_of_stability.frozen_update import Reading, frozen, step_of, steps_seen
 
 #: Stands for the infinite P of a parameter that is never moved.
@@ -67,18 +67,6 @@ def as_averaged(read: Read) -> AveragedMethod:
     many = max(map(len, read.slots), default=0)
     held = [[slots[k] if k < len(slots) else _NO_SLOT for slots in read.slots] for k in range(many)]
 
-    def memory(slots):
-        decay, share = _vector(shapes, [s.decay for s in slots]), _vector(shapes, [s.share for s in slots])
-        rate = -jnp.log(jnp.maximum(decay, KEPT))
-        corrected = _vector(shapes, [clock is not None for clock in read.own.clocks]) > 0
-        return Memory(rate / period, 1 - rate * decay / (1 - decay), share, corrected)
-
-    def scale(nu, time):
-        state = state_of(read, nu, [], time / period + 0.5)
-        answer = frozen(read.method, read.own, state, zeros_like_params(read)).answer(steps_seen(read.own, state))
-        answer = _flat(answer)
-        return jnp.where(answer == 0, UNMOVED, -1 / jnp.where(answer == 0, 1.0, answer))
-
     def after(nu, g, memories, w, time):
         """T of the update in whose middle the time is."""
         state = state_of(read, nu, memories, time / period - 0.5)
@@ -120,15 +108,33 @@ def as_averaged(read: Read) -> AveragedMethod:
         T = partial(after, w=ravel_pytree(theta)[0], time=0.5 * period)
         return nu + (T(nu, g, none) - nu) / (1 + jnp.sqrt(kept(T, nu, g, none)))
 
-    def still(at):
-        state = state_of(read, at.nu, [], (at.time + 0.5) / period - 0.5)
-        params = _tree(read, at.w)
-        return _flat(jax.tree.leaves(step_of(read.method, period, zeros_like_params(read), state, params)[0])) / period
-
     return AveragedMethod(
-        read.bound, period, scale, tuple(memory(slots) for slots in held), first_nu, nu_rate, response, copies,
-        still=still if read.decays else None,
+        read.bound, period, partial(_scale, read), tuple(_memory(read, slots) for slots in held), first_nu, nu_rate,
+        response, copies, still=partial(_still, read) if read.decays else None,
     )  # fmt: skip
+
+
+def _memory(read: Read, slots: list[Slot]) -> Memory:
+    """Return how a memory of every leaf forgets."""
+    decay, share = (_vector(read.shapes, part) for part in ([s.decay for s in slots], [s.share for s in slots]))
+    rate = -jnp.log(jnp.maximum(decay, KEPT))
+    corrected = _vector(read.shapes, [clock is not None for clock in read.own.clocks]) > 0
+    return Memory(rate / read.own.period, 1 - rate * decay / (1 - decay), share, corrected)
+
+
+def _scale(read: Read, nu: jax.Array, time: Any) -> jax.Array:
+    """Return P of the update in whose middle the time is, (n,)."""
+    state = state_of(read, nu, [], time / read.own.period + 0.5)
+    answer = _flat(frozen(read.method, read.own, state, zeros_like_params(read)).answer(steps_seen(read.own, state)))
+    return jnp.where(answer == 0, UNMOVED, -1 / jnp.where(answer == 0, 1.0, answer))
+
+
+def _still(read: Read, at: Moment) -> jax.Array:
+    """Return w' without gradient."""
+    period = read.own.period
+    state = state_of(read, at.nu, [], (at.time + 0.5) / period - 0.5)
+    moved, _ = step_of(read.method, period, zeros_like_params(read), state, _tree(read, at.w))
+    return _flat(jax.tree.leaves(moved)) / period
 
 
 def zeros_like_params(read: Read) -> Params:
