@@ -46,6 +46,24 @@ def test_product(hessian):
     np.testing.assert_allclose(product, hessian @ np.asarray(ravel_pytree(v)[0]), atol=1e-4)
 
 
+def test_product_with_integers_and_what_it_refuses():
+    def quartic(x):
+        return jnp.sum(x**4)
+
+    assert ia.hvp(quartic, jnp.ones(3), np.arange(3)).tolist() == [0.0, 12.0, 24.0]
+    for params, vector, kind, message in [
+        (jnp.ones(3), "abc", TypeError, "vector must hold numbers"),
+        (jnp.ones(3), jnp.ones(2), ValueError, r"its param's shape \(3,\), but it has \(2,\)"),
+        (jnp.ones(3), [1.0, 2.0, 3.0], ValueError, "vector must have the structure of params"),
+        (jnp.ones(3), 1j * jnp.ones(3), TypeError, "vector must be real"),
+        (jnp.arange(3), jnp.ones(3), TypeError, "params must hold floating or complex numbers"),
+    ]:
+        with pytest.raises(kind, match=message):
+            ia.hvp(quartic, params, vector)
+    with pytest.raises(ValueError, match="loss must return one real number"):
+        ia.hvp(lambda x: x, jnp.ones(3), jnp.ones(3))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("bound", [10**4, 1000], ids=["dense", "lobpcg"])
 def test_preconditioned(hessian, bound, monkeypatch):

@@ -125,8 +125,19 @@ def test_phase_diagram_is_what_iterates_do():
         (lambda: ia.best_heavy_ball(2.0, 1.0), "smallest must not exceed largest"),
         (lambda: ia.best_heavy_ball(0.0, 1.0), "smallest must be a finite number above 0"),
         (lambda: growth("explict", 1.0, 0.9), "did you mean 'explicit'"),
+        (lambda: growth("GD", 1.0, 1.5), r"beta must lie in \[0, 1\), but it is 1.5"),
+        (lambda: growth("GD", np.nan, 0.5), "a_lambda must be finite"),
+        (
+            lambda: growth("GD", np.ones(2), np.zeros(3)),
+            r"must broadcast with a_lambda's shape \(2,\), but it has \(3,\)",
+        ),
     ],
 )
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_growth_of_text_is_refused():
+    with pytest.raises(TypeError, match="a_lambda must be real numbers, but it is 'a'"):
+        growth("GD", "a", 0.9)

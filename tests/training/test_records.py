@@ -188,6 +188,7 @@ def test_one_sentence():
         ({"evaluate": lambda p: float(p[0, 0])}, "evaluate is compiled into the run, .*: compute it in on_record"),
         ({"evaluate": lambda p: ia.curvature(held, p)}, "evaluate is compiled into the run"),
         ({"evaluate": ia.curvature}, r"evaluate must take \(params\), but it takes \(loss.*, params"),
+        ({"evaluate": lambda p: {"note": "good"}}, "evaluate must return arrays of numbers, or a tree of them"),
     ):
         with pytest.raises((ValueError, TypeError), match=message) as caught:
             train(**options)

@@ -22,11 +22,41 @@ from inercia.core.method import Params
 def hvp(loss: Any, params: Params, vector: Params) -> Params:
     """Return the product of the Hessian of `loss` at `params` with `vector`, a tree like params; pure, mappable.
 
+    Args:
+        loss: params -> real scalar, twice differentiable.
+        params: tree of floating arrays.
+        vector: tree of numbers with the structure and shapes of params; cast to their dtypes.
+
+    Raises:
+        TypeError: params that are not floating arrays, a vector that holds no numbers.
+        ValueError: a vector of another structure or shape; a loss that is not one real number.
+
     Example:
         >>> hvp(lambda x: x @ jnp.diag(jnp.array([1.0, 3.0])) @ x / 2, jnp.zeros(2), jnp.ones(2)).tolist()
         [1.0, 3.0]
     """
-    return jax.jvp(jax.grad(loss), (params,), (vector,))[1]
+    check.some_params(params)
+    check.loss_of(loss, params)
+    return jax.jvp(jax.grad(loss), (params,), (_like(params, vector),))[1]
+
+
+def _like(params: Params, vector: Params) -> Params:
+    """Return the vector in the dtypes of params, or raise unless it has their structure and shapes."""
+    if jax.tree.structure(vector) != jax.tree.structure(params):
+        raise ValueError(
+            f"vector must have the structure of params, {jax.tree.structure(params)}, but it has "
+            f"{jax.tree.structure(vector)}."
+        )
+
+    def cast(path, p, v):
+        name, p, v = "vector" + jax.tree_util.keystr(path), jnp.asarray(p), check.array("vector", v)
+        if jnp.shape(v) != p.shape:
+            raise ValueError(f"{name} must have its param's shape {p.shape}, but it has {jnp.shape(v)}.")
+        if jnp.iscomplexobj(v) and not jnp.iscomplexobj(p):
+            raise TypeError(f"{name} must be real as its param is, but it is {v.dtype}.")
+        return jnp.asarray(v, p.dtype)
+
+    return jax.tree_util.tree_map_with_path(cast, params, vector)
 
 
 def hessian_on_rows(loss, theta, root=None):

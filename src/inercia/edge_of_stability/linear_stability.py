@@ -99,14 +99,30 @@ def growth(kind: str, a_lambda: Number, beta: Number) -> jax.Array:
     Args:
         kind: "GD", "semi-implicit", "explicit" (a of the averaged form), "heavy ball", "nesterov" (a of the sum form).
         a_lambda: learning rate times curvature, any shape.
-        beta: b, any shape that broadcasts with it.
+        beta: b in [0, 1), any shape that broadcasts with it.
+
+    Raises:
+        TypeError: what is not a real number.
+        ValueError: another kind, numbers that are not finite, b outside [0, 1), shapes that do not broadcast.
 
     Example:
         >>> growth("explicit", jnp.array([0.5, 1.0, 1.5]), 0.9).round(3).tolist() == jnp.sqrt(
         ...     jnp.array([0.95, 1.0, 1.05])).round(3).tolist()
         True
     """
-    t, d = _QUADRATICS[check.one_of("kind", kind, _QUADRATICS)](jnp.asarray(a_lambda), jnp.asarray(beta))
+    check.one_of("kind", kind, _QUADRATICS)
+    for name, value in (("a_lambda", a_lambda), ("beta", beta)):
+        if check.is_concrete(value):
+            check.finite(name, check.reals(name, value))
+    a_lambda, beta = jnp.asarray(a_lambda), jnp.asarray(beta)
+    check.in_unit_interval("beta", beta)
+    try:
+        a_lambda, beta = jnp.broadcast_arrays(a_lambda, beta)
+    except ValueError:
+        raise ValueError(
+            f"beta must broadcast with a_lambda's shape {a_lambda.shape}, but it has {beta.shape}."
+        ) from None
+    t, d = _QUADRATICS[kind](a_lambda, beta)
     discriminant = t**2 - 4 * d
     real = (jnp.abs(t) + jnp.sqrt(jnp.maximum(discriminant, 0))) / 2
     return jnp.where(discriminant >= 0, real, jnp.sqrt(jnp.maximum(d, 0)))

@@ -62,3 +62,7 @@ def judge_watched(name: str, function: Any, *arguments: Any) -> Any:
             f"{name} is compiled into the run, but it asks for numbers on the host ({type(error).__name__}): compute "
             "it in on_record, from record.params."
         ) from None
+    except TypeError as error:
+        if "valid JAX type" not in str(error):
+            raise
+        raise TypeError(f"{name} must return arrays of numbers, or a tree of them, but: {error}.") from None
