@@ -16,7 +16,7 @@ test-all: .venv/dev
 	$(BIN)/pytest -m 'not long'
 
 figures: .venv/runtime
-	for script in analysis/*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/inercia figures
 
 # Ours beside the peers; about twenty minutes, on a machine that does nothing else. Writes benchmarks/RESULTS.md.
 bench: .venv/dev

@@ -1,9 +1,19 @@
 import csv
+from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 
 from inercia.commands import main as cli
+from inercia.commands import run_figures
+
+ANALYSIS = Path(__file__).parents[2] / "analysis"
+
+
+def ended(code):
+    """Return what a process leaves."""
+    return CompletedProcess([], code)
 
 
 def run(capsys, *arguments):
@@ -18,7 +28,7 @@ def run(capsys, *arguments):
     return code, out, err
 
 
-COMMANDS = ("demo", "train", "predict", "compare", "order", "edge", "explore")
+COMMANDS = ("demo", "train", "predict", "compare", "order", "edge", "explore", "figures")
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
@@ -119,6 +129,21 @@ def test_errors_have_a_code_and_no_traceback(capsys, tmp_path, monkeypatch, case
     code, _, err = run(capsys, *arguments)
     assert code == expected
     assert message in err
+
+
+def test_figures_runs_the_scripts_of_the_analysis(capsys, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(run_figures.subprocess, "run", lambda command, check: ran.append(command) or ended(0))
+    assert run(capsys, "figures", "--out", tmp_path, "--fast")[0] == 0
+    assert [Path(command[1]) for command in ran] == sorted(ANALYSIS.glob("*.py"))
+    assert all(command[2:] == ["--out", str(tmp_path), "--fast"] for command in ran)
+    code, _, err = run(capsys, "figures", "momentun")
+    assert code == 2
+    assert "did you mean 'momentum'?" in err
+    monkeypatch.setattr(run_figures.subprocess, "run", lambda command, check: ended(1))
+    code, _, err = run(capsys, "figures", "adam")
+    assert code == 1
+    assert "adam failed" in err
 
 
 def test_interrupt(capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""The `inercia` command: demo, train, predict, compare, order, edge, explore.
+"""The `inercia` command: demo, train, predict, compare, order, edge, explore, figures.
 
 Exit codes: 0 done; 1 the computation failed (it diverged, or the solver gave up); 2 wrong input; 75 another process of
 a distributed training was lost (134 where JAX itself ends the process for it): start it again; 130 interrupted.
@@ -9,7 +9,16 @@ from pathlib import Path
 
 import tyro
 
-from inercia.commands import run_compare, run_demo, run_edge, run_explore, run_order, run_predict, run_train
+from inercia.commands import (
+    run_compare,
+    run_demo,
+    run_edge,
+    run_explore,
+    run_figures,
+    run_order,
+    run_predict,
+    run_train,
+)
 from inercia.commands.options import FailedError
 from inercia.flows.integration import IntegrationError
 
@@ -34,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         "order": run_order.order,
         "edge": run_edge.edge,
         "explore": run_explore.explore,
+        "figures": run_figures.figures,
     }
     try:
         tyro.extras.subcommand_cli_from_dict(
