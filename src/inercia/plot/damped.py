@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from inercia.core import check
 from inercia.flows.exact_quadratic import exact_flow
 from inercia.plot.style import colours, name_point
+from inercia.plot.words import said
 
 
 def damping(ax: Axes, learning_rate: float, beta: float = 0.9, *, time: float | None = None) -> list[Artist]:
@@ -25,10 +26,10 @@ def damping(ax: Axes, learning_rate: float, beta: float = 0.9, *, time: float | 
         theta = exact_flow([[factor * critical]], [1.0], times, learning_rate, beta).params[:, 0]
         artists += ax.plot(times, theta, color=colour)
         # Named where the curve leaves room: at its trough, or halfway down.
-        i = int(np.argmin(theta if factor > 1 else np.abs(theta - (0.75 if factor < 1 else 0.3))))
-        label = rf"{name}, $\lambda$ = {factor * critical:.3g}"
+        i = int(np.argmin(theta if factor > 1 else np.abs(theta - (0.88 if factor < 1 else 0.3))))
+        label = rf"{said(name)}, $\lambda$ = {factor * critical:.3g}"
         name_point(ax, times[i], theta[i], label, colour, (8, 6 if factor <= 1 else -4))
     ax.axhline(0, color="0.8", lw=0.8, zorder=0)
     low, high = ax.get_ylim()
-    ax.set(xlabel="time (iterations)", ylabel=r"$\theta(t)/\theta(0)$", ylim=(low - 0.1 * (high - low), high))
+    ax.set(xlabel=said("time (iterations)"), ylabel=r"$\theta(t)/\theta(0)$", ylim=(low - 0.1 * (high - low), high))
     return artists

@@ -7,7 +7,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from inercia.comparison.edge_run import Edge
-from inercia.plot.style import COLOURS
+from inercia.plot.style import COLOURS, legend_above
+from inercia.plot.words import said
 
 
 def edge(axes: Sequence[Axes], run: Edge) -> list[Artist]:
@@ -27,21 +28,20 @@ def edge(axes: Sequence[Axes], run: Edge) -> list[Artist]:
         artists.extend(ax.plot(t, values, color=colour, label=label, **style))
 
     draw(loss, path.loss, blue, lw=0.4, alpha=0.35)
-    draw(loss, run.loss, blue, "iterates, averaged")
-    draw(loss, stable.loss, orange, "stable flow", ls="--")
-    draw(loss, middle.observed["mean_loss"], green, "central flow, predicted", ls="-.")
-    loss.set(xlabel="updates", ylabel="training loss", yscale="log")
+    draw(loss, run.loss, blue, said("iterates, averaged"))
+    draw(loss, stable.loss, orange, said("stable flow"), ls="--")
+    draw(loss, middle.observed["mean_loss"], green, said("central flow, predicted"), ls="-.")
+    loss.set(xlabel=said("updates"), ylabel=said("training loss"), yscale="log")
     draw(sharp, path.observed["sharpness"][:, 0], blue, lw=0.4, alpha=0.35)
-    draw(sharp, run.sharpness, blue, "iterates, averaged")
-    draw(sharp, top, orange, "stable flow", ls="--")
-    draw(sharp, middle.observed["sharpness"][:, 0], green, "central flow", ls="-.")
-    sharp.axhline(run.bound, color="0.5", lw=0.8, ls=":")
-    sharp.text(t[-1], run.bound * 1.02, f"bound {run.bound:.4g}", ha="right", va="bottom", fontsize=8, color="0.4")
-    sharp.set(xlabel="updates", ylabel=r"largest eigenvalue of $P^{-1}H$", ylim=(0, 2.2 * run.bound))
-    draw(apart, run.displacement, blue, "displacement of the iterates")
-    draw(apart, run.to_stable, orange, "to the stable flow", ls="--")
-    draw(apart, run.to_central, green, "to the central flow", ls="-.")
-    apart.set(xlabel="updates", ylabel="distance")
+    draw(sharp, run.sharpness, blue, said("iterates, averaged"))
+    draw(sharp, top, orange, said("stable flow"), ls="--")
+    draw(sharp, middle.observed["sharpness"][:, 0], green, said("central flow"), ls="-.")
+    sharp.axhline(run.bound, color="0.5", lw=0.8, ls=":", label=said("bound {bound:.4g}", bound=run.bound))
+    sharp.set(xlabel=said("updates"), ylabel=said("largest eigenvalue of $P^{-1}H$"), ylim=(0, 2.2 * run.bound))
+    draw(apart, run.displacement, blue, said("displacement of the iterates"))
+    draw(apart, run.to_stable, orange, said("to the stable flow"), ls="--")
+    draw(apart, run.to_central, green, said("to the central flow"), ls="-.")
+    apart.set(xlabel=said("updates"), ylabel=said("distance"))
     for ax in axes:
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=1, borderaxespad=0.2)
+        legend_above(ax, columns=1)
     return artists
