@@ -21,6 +21,7 @@ from jax.flatten_util import ravel_pytree
 import inercia as ia
 from inercia import plot
 from inercia.plot import save
+from inercia.plot.equations import equations
 
 
 def error(out: Path, seed: int) -> None:
@@ -167,57 +168,20 @@ def seconds(f, z, many: int) -> float:
 
 
 def graph(out: Path) -> None:
-    """Draw the equations of the jaxpr of a gradient as nodes, the forward pass left and the reverse pass right."""
+    """Draw the operations of a loss and of its gradient, by JAX: a neuron of one weight each way."""
 
-    def loss(w1, w2, x, y):
-        return 0.5 * (w2 * jnp.tanh(w1 * x) - y) ** 2
+    def loss(w, x, y):
+        return 0.5 * (w["w2"] * jnp.tanh(w["w1"] * x) - y) ** 2
 
-    arguments = {"$w_1$": 0.3, "$w_2$": 0.7, "$x$": 1.1, "$y$": 0.2}
-    jaxpr = jax.make_jaxpr(jax.value_and_grad(loss, (0, 1)))(*arguments.values()).jaxpr
-    where = dict(zip(jaxpr.invars, arguments, strict=True))  # variable -> node
-    labels = {name: name for name in arguments}
-    reverse, depth, edges = {}, dict.fromkeys(arguments, 0), []
-    for i, equation in enumerate(jaxpr.eqns):
-        node = f"e{i}"
-        sources = [where[v] for v in equation.invars if not hasattr(v, "val")]
-        labels[node] = {"integer_pow": "( )²", "mul": "×", "add": "+", "add_any": "+", "sub": "−", "neg": "−"}.get(
-            equation.primitive.name, equation.primitive.name
-        )
-        reverse[node] = "transpose" in str(equation.source_info.name_stack)
-        depth[node] = 1 + max((depth[s] for s in sources), default=0)
-        edges += [(s, node) for s in sources]
-        where |= dict.fromkeys(equation.outvars, node)
-    results = dict(zip(("loss", r"$\partial/\partial w_1$", r"$\partial/\partial w_2$"), jaxpr.outvars, strict=True))
-    for name, variable in results.items():
-        labels[name], reverse[name] = name, name != "loss"
-        depth[name] = depth[where[variable]] + 1
-        edges.append((where[variable], name))
-    flow = sum(not r for r in reverse.values()), sum(reverse.values())
-    print(f"graph: {flow[0]} equations forward, {flow[1]} in reverse, read from the jaxpr")
-    assert min(flow) > 2
-
-    # Layers by depth; within a layer, sorted by the mean place of what comes in, a few times over.
-    layers = [[n for n in labels if depth[n] == k] for k in range(max(depth.values()) + 1)]
-    place = {n: i - (len(layer) - 1) / 2 for layer in layers for i, n in enumerate(layer)}
-    for _ in range(8):
-        for layer in layers[1:]:
-            mean = {n: np.mean([place[s] for s, t in edges if t == n] or [place[n]]) for n in layer}
-            for i, n in enumerate(sorted(layer, key=mean.get)):
-                place[n] = 1.0 * (i - (len(layer) - 1) / 2) + 0.5 * mean[n]
+    weights, names = {"w1": 0.3, "w2": 0.7}, {"w1": "$w_1$", "w2": "$w_2$", "x": "$x$", "y": "$y$"}
+    found = equations(loss, (weights, 1.1, 0.2), True, names)
+    counted = found.kinds.count("forward"), found.kinds.count("reverse")
+    print(f"graph: {counted[0]} equations forward, {counted[1]} in reverse, read from the jaxpr")
+    assert min(counted) > 2
 
     def draw(ax):
-        for s, t in edges:
-            colour = plot.COLOURS[1] if reverse.get(t) else plot.COLOURS[0]
-            ax.annotate("", (depth[t], place[t]), (depth[s], place[s]), zorder=1,
-                        arrowprops={"arrowstyle": "->", "color": colour, "lw": 0.8, "shrinkA": 8, "shrinkB": 8,
-                                    "connectionstyle": "arc3,rad=0.08"})  # fmt: skip
-        for n, text in labels.items():
-            colour = "k" if n in arguments else plot.COLOURS[1] if reverse.get(n) else plot.COLOURS[0]
-            ax.text(depth[n], place[n], text, ha="center", va="center", fontsize=8, zorder=2, color=colour,
-                    bbox={"boxstyle": "round,pad=0.25", "fc": "white", "ec": colour, "lw": 0.8})  # fmt: skip
-        ax.set(xlim=(-0.7, len(layers) - 0.3), ylim=(min(place.values()) - 0.8, max(place.values()) + 0.8))
-        ax.axis("off")
-        ax.set_title("forward pass (blue) and reverse pass (orange) of $(w_2\\,\\tanh(w_1 x) - y)^2/2$")
+        plot.graph(ax, loss, weights, 1.1, 0.2, names=names)
+        ax.set_title("$(w_2\\,\\tanh(w_1 x) - y)^2/2$ and its gradient")
 
     print(save(draw, out / "gradients_graph.png", (5.5, 2.6)))
 

@@ -137,7 +137,10 @@ def _figures(out: FilePath, results: dict[str, Result], gaps: dict, measured: di
     drawings: dict[str, Callable] = {
         "momentum": lambda ax: plot.paths(ax, loss, lines),
         "training": lambda ax: plot.training(ax, histories),
-        "accuracy": lambda ax: (plot.training(ax, histories, evaluate=True), ax.set_ylim(0.6, 1)),
+        "accuracy": lambda ax: (
+            plot.training(ax, histories, evaluate=True, label="test accuracy"),
+            ax.set_ylim(0.6, 1),
+        ),
         "gap": lambda ax: plot.gaps(ax, gaps, relative=True),
         "order": lambda ax: plot.orders(ax, measured),
         "damping": lambda ax: plot.damping(ax, 0.1),
