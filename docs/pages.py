@@ -4,7 +4,7 @@
     it lies; on the site each of these files is a page, and the link leads there
 
 The results of the benchmarks, the changelog and the lecture's scripts stand once, where they are written; the explorer
-is joined by its own `page()`.
+is joined by its own `page()`; the notebooks are shown as they are written.
 """
 
 import re
@@ -24,6 +24,10 @@ PAGES = {
     "benchmarks/README.md": "benchmarks_notes.md",
     "benchmarks/RESULTS.md": "benchmarks.md",
     **{f"analysis/{file.name}": f"analysis/{file.stem}.md" for file in sorted((ROOT / "analysis").glob("*.py"))},
+    **{
+        f"docs/notebooks/{file.name}": f"notebooks/{file.stem}.md"
+        for file in sorted((ROOT / "docs" / "notebooks").glob("*.py"))
+    },
 }
 #: Pictures outside docs/, which stand on the site where they stand in the repository.
 PICTURES = [file.relative_to(ROOT).as_posix() for file in sorted((ROOT / "benchmarks" / "figures").glob("*.png"))]

@@ -60,7 +60,7 @@ def test_every_public_name_is_in_the_reference():
 
 def test_every_page_is_in_the_navigation():
     listed = re.findall(r"^ +- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
-    scripts = {name for name in SITE if name.startswith("analysis/")}
+    scripts = {name for name in SITE if name.startswith(("analysis/", "notebooks/"))}
     assert sorted(listed) == sorted(SITE.keys() - scripts)
 
 
