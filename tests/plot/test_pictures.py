@@ -17,8 +17,7 @@ BOTH = [(name, size) for name in pictures.CASES for size in pictures.SIZES]
 
 @pytest.mark.parametrize(("name", "size"), BOTH)
 def test_the_picture_is_as_it_was(name, size):
-    figure = pictures.drawn(name, size)
-    assert not pictures.faults(figure)
+    figure = pictures.drawn(name, size, fixed=True)
     with PIL.Image.open(pictures.FOLDER / f"{name}_{size}.png") as golden:
         now = pictures.seen(figure)
         assert now.size == golden.size
@@ -27,9 +26,9 @@ def test_the_picture_is_as_it_was(name, size):
     assert most < pictures.POINT, f"{name}: {most:.0f} levels at one point"
 
 
-@pytest.mark.parametrize("name", pictures.CASES)
-def test_a_title_of_the_caller_collides_with_nothing(name):
-    assert not pictures.faults(pictures.drawn(name, "small", titled=True))
+@pytest.mark.parametrize(("name", "size"), BOTH)
+def test_texts_collide_with_nothing(name, size):
+    assert not pictures.faults(pictures.drawn(name, size))
 
 
 @pytest.mark.parametrize("name", ["paths", "edge", "stability", "damping", "graph"])
@@ -40,7 +39,7 @@ def test_spanish_words_have_room_too(name):
 
 
 def test_what_changes_is_seen():
-    """A line less, another colour's grey, a text less: each is beyond the bounds; the renderer's own dither is not."""
+    """A line less is beyond the bounds; and what is stored is small, and one picture for each case."""
     lines = pictures.LINES
     with mpl.rc_context({**mpl.rcParamsDefault, **plot.STYLE, "figure.dpi": 100}):
         seen = []
@@ -68,6 +67,21 @@ def test_the_legend_makes_way_for_what_replaces_it():
     ax.legend(loc="upper left")
     figure.canvas.draw()
     assert above > 1.02 > ax.title.get_position()[1]
+
+
+@pytest.mark.parametrize(("style", "size"), pictures.SIZES.values(), ids=pictures.SIZES)
+def test_names_at_close_ends_stand_apart(style, size):
+    rates = {"far": 0.001, "GD": 0.02, "SGD": 0.0202, "Adam": 0.0204, "a longer one": 0.0206}
+    close = {name: pictures.gap(rate) for name, rate in rates.items()}
+    with mpl.rc_context({**mpl.rcParamsDefault, **style, "figure.dpi": 100}):
+        figure = Figure(figsize=size)
+        FigureCanvasAgg(figure)
+        plot.gaps(figure.add_subplot(), close)
+        figure.canvas.draw()
+    assert not pictures.faults(figure)
+    assert figure.axes[0].get_legend() is None
+    heights = [text.get_window_extent().y0 for text in figure.axes[0].texts]
+    assert heights == sorted(heights)  # in the order of the lines
 
 
 def test_arrows_end_at_borders_and_run_through_no_node():

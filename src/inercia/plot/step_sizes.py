@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from inercia.comparison.convergence_order import Order
 from inercia.plot.style import COLOURS, colours, legend_above, name_ends
@@ -31,7 +32,7 @@ def orders(ax: Axes, lines: Mapping[str, Order]) -> list[Artist]:
     ticks = sorted({float(dt) for order in lines.values() for dt in order.dts}, reverse=True)
     ticks = ticks[:: (len(ticks) - 1) // 5 + 1][::-1]  # the labels have room for five
     ax.set_xticks(ticks, [f"1/{round(1 / dt)}" if dt < 1 else f"{dt:g}" for dt in ticks])
-    ax.minorticks_off()
+    ax.xaxis.set_minor_locator(NullLocator())
     return artists
 
 
