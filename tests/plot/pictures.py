@@ -20,6 +20,8 @@ from matplotlib.text import Text
 
 import inercia as ia
 from inercia import plot
+from inercia.plot.equations import Equations
+from inercia.plot.network_graph import draw_equations
 from inercia.problems.network import Layer
 
 FOLDER = FilePath(__file__).with_name("golden")
@@ -94,9 +96,16 @@ def network_loss(params, x, y):
 
 def draw_graph(ax):
     params = [Layer(np.ones((2, 3)), np.ones(3)), Layer(np.ones((3, 1)), np.ones(1))]
-    plot.graph(ax, network_loss, params, np.ones((4, 2)), np.ones((4, 1)))
+    return plot.graph(ax, network_loss, params, np.ones((4, 2)), np.ones((4, 1)))
 
 
+#: A neuron's loss and gradient, written by hand: what JAX makes of it may differ from version to version.
+NEURON = Equations(
+    ["w", "b", "x", "y", "@", "+", "tanh", "1 −", "−", "× 2", "( )²", "Σ", "loss", "×", "×", "+", "Σ", "@", "∂b", "∂w"],
+    ["argument"] * 4 + ["forward"] * 8 + ["result"] + ["reverse"] * 5 + ["gradient"] * 2,
+    [(0, 4), (2, 4), (4, 5), (1, 5), (5, 6), (6, 7), (6, 8), (3, 8), (8, 9), (8, 10), (10, 11), (11, 12), (7, 13),
+     (9, 13), (6, 14), (13, 14), (13, 15), (14, 15), (15, 16), (2, 17), (15, 17), (16, 18), (17, 19)],
+)  # fmt: skip
 NODES = np.concatenate([np.random.default_rng(0).normal(0, 0.05, 60), [1.0, 1.4, 2.0]])
 #: name -> how it is drawn, and how many axes it needs.
 CASES = {
@@ -114,7 +123,7 @@ CASES = {
     "density": (lambda ax: plot.density(ax, {"digits": (NODES, np.full(len(NODES), 1 / len(NODES)))}), 1),
     "stability": (lambda ax: plot.stability(ax, marks={"used": (0.9, 1.5)}), 1),
     "regimes": (lambda ax: plot.regimes(ax, learning_rate=0.1), 1),
-    "graph": (draw_graph, 1),
+    "graph": (lambda ax: draw_equations(ax, NEURON), 1),
 }
 
 

@@ -45,7 +45,11 @@ def graph(
         >>> [node.get_text() for node in nodes]
         ['w', '$x$', '×', 'tanh', '− 1', '( )²', '']
     """
-    found = equations(loss, arguments, gradient, names or {})
+    return draw_equations(ax, equations(loss, arguments, gradient, names or {}))
+
+
+def draw_equations(ax: Axes, found: Equations) -> list[Artist]:
+    """Draw a graph of operations that was read before; return its nodes' texts."""
     placed = layout(len(found.labels), found.arrows)
     texts = _nodes(ax, found, placed)
     for (s, t), way in placed.ways.items():
@@ -53,7 +57,7 @@ def graph(
     heights = list(placed.height.values())
     ax.set(xlim=(-0.6, max(placed.column.values()) + 0.6), ylim=(max(heights) + 0.8, min(heights) - 0.8))
     ax.axis("off")
-    for name in ["forward pass", "reverse pass"] if gradient else []:
+    for name in ["forward pass", "reverse pass"] if "reverse" in found.kinds else []:
         ax.add_line(Line2D([], [], color=_PASSES[name.split(maxsplit=1)[0]], label=said(name)))
     legend_above(ax)
     return list(texts)
