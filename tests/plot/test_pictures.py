@@ -72,7 +72,8 @@ def test_the_legend_makes_way_for_what_replaces_it():
 @pytest.mark.parametrize(("style", "size"), pictures.SIZES.values(), ids=pictures.SIZES)
 def test_names_at_close_ends_stand_apart(style, size):
     rates = {"far": 1.0, "GD": 0.02, "SGD": 0.0202, "Adam": 0.0204, "a longer one": 0.0206}
-    close = {name: pictures.gap(rate) for name, rate in rates.items()}
+    t = np.arange(31.0)
+    close = {name: ia.Gap(t, rate * np.exp(-t / 10), t, t) for name, rate in rates.items()}
     with mpl.rc_context({**mpl.rcParamsDefault, **style, "figure.dpi": 100}):
         figure = Figure(figsize=size)
         FigureCanvasAgg(figure)
