@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, PathPatch
 
+import inercia as ia
 from inercia import plot
 
 BOTH = [(name, size) for name in pictures.CASES for size in pictures.SIZES]
