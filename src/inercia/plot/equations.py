@@ -118,8 +118,8 @@ def _inner(equation: Any) -> tuple[Any, str]:
     if inner is None or equation.primitive.name in ("scan", "while", "cond"):
         return None, ""
     inner = getattr(inner, "jaxpr", inner)
-    whole = len(inner.invars) == len(equation.invars) and len(inner.outvars) == len(equation.outvars)
-    return (inner, str(parameters.get("name", ""))) if whole else (None, "")
+    same = len(inner.invars) == len(equation.invars) and len(inner.outvars) == len(equation.outvars)
+    return (inner, str(parameters.get("name", ""))) if same else (None, "")
 
 
 def _label(equation: Any, name: str) -> str:
