@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.sparse.linalg import lobpcg_standard
 from jax.flatten_util import ravel_pytree
 
 from inercia.core import check, tree
@@ -152,6 +151,8 @@ def dense_eigenpairs(loss, theta, root, k):
 @fast_convolutions
 def lobpcg(loss, theta, root, begin, iterations, tol):
     """Return the largest eigenvalues, their vectors as columns, and iterations, from the columns `begin` on."""
+    from jax.experimental.sparse.linalg import lobpcg_standard  # noqa: PLC0415  loads scipy.sparse
+
     rows = hessian_on_rows(loss, theta, root)
     return lobpcg_standard(lambda columns: rows(columns.T).T, begin, iterations, tol)
 
