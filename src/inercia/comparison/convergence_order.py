@@ -20,6 +20,7 @@ from inercia.comparison.gap_and_energy import displacement
 from inercia.core import check, tree
 from inercia.core.method import Family, Method, Params
 from inercia.core.path import Path
+from inercia.core.values import ByValue
 from inercia.edge_of_stability.eigenpairs import CurvatureError
 from inercia.edge_of_stability.preconditioning import rule
 from inercia.edge_of_stability.sharpness_observer import sharpness
@@ -171,7 +172,7 @@ def _iterates(
     family: Family, members: list, loss: Any, params: Params, grid: Grid, begins: Callable[[float], Any]
 ) -> Iterator[Path]:
     """Yield the iterates of each member; in one program for all of them, where the family can be traced in dt."""
-    together: Any = family
+    together: Any = ByValue(family)  # equal to a family that is made again: it compiles nothing
     for method, dt, count in zip(members, grid.dts, grid.counts, strict=True):
         every, begin = count // grid.points, begins(dt)
         if together is not None:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inercia.core import jaxprs
+from inercia.core.partial_loss import one_of_equals
 
 #: How a dtype is widened.
 _WIDE = {np.dtype(np.float32): np.dtype(np.float64), np.dtype(np.complex64): np.dtype(np.complex128)}
@@ -50,6 +51,7 @@ def in_float64(loss: Any, params: Any) -> Any:
         ...     print(in_float64(loss, w.astype("float64"))(w.astype("float64")).dtype)
         float64
     """
+    loss = one_of_equals(loss)
     try:
         jax.jit(loss).eval_shape(params)  # jit remembers what it traced, eval_shape alone does not
     except TypeError as error:

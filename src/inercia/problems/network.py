@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from inercia.core import check
+from inercia.core.values import ByValue
 
 #: phi, elementwise, by name.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -106,7 +107,8 @@ def mlp(
             y = phi(_affine(layer, y))
         return y
 
-    return Network(initialize, apply)
+    decided_by = (widths, functions, bias, init)
+    return Network(ByValue(initialize, decided_by), ByValue(apply, decided_by))
 
 
 def backprop(
