@@ -20,7 +20,7 @@ import optax
 
 from inercia.core import check, tree
 from inercia.core.method import Method, NoFlow, Params, State
-from inercia.core.optimizer_state import updates_made
+from inercia.core.optimizer_state import fresh_state, updates_made
 from inercia.core.path import Path, Solve
 from inercia.core.precision import in_float64
 from inercia.core.progress import bar as progress_bar
@@ -117,7 +117,7 @@ def integrate(
         loss = in_float64(loss, theta)
         check.loss_of(loss, theta)
         solved = _with_flow(method, loss, state)
-        start = _numbers(method.init(theta) if state is None else state)
+        start = _numbers(fresh_state(method, theta) if state is None else state)
         mask = clocks(getattr(solved, "transformation", solved), theta, start)
         made = updates_made(solved.transformation, theta, start) if isinstance(solved, Interpolated) else None
         start = _continuous(start, mask, getattr(method, "dt", 1.0), times[0], made)
@@ -126,7 +126,7 @@ def integrate(
         if hasattr(flow_of(solved), "project"):
             start = flow_of(solved).project(jax.tree.map(jnp.conj, jax.grad(loss)(theta)), start)
         field = Field((_key(solved), loss, mask), theta, start)
-        z0 = np.asarray(tree.ravel_real((theta, start))[0])
+        z0 = tree.vector((theta, start))
         _check_memory(solver, z0.size)
         cut = pieces_of(field, solved, float(times[0]), float(times[-1]), breakpoints)
         _check_start(field, times, z0)
@@ -203,7 +203,7 @@ def _check_start(field: Field, times: np.ndarray, z0: np.ndarray) -> None:
     if not np.isfinite(first).all():
         raise ValueError("the flow must be finite at the start, but it is not: check params, state and loss there.")
     if times[-1] < 0 <= times[0] and any(field.equation[2]):
-        warm, _ = tree.ravel_real((field.params, jax.tree.map(lambda x: x + 1, field.state)))  # averages that are not 0
+        warm = tree.vector((field.params, jax.tree.map(lambda x: np.asarray(x) + 1, field.state)))  # averages not 0
         one, two = (field.rate((t, t), warm) for t in (1.0, 2.0))
         if not np.array_equal(one, two):
             raise ValueError(
@@ -219,7 +219,7 @@ def _key(method: Any) -> Any:
 
 def _solver(field: Field, options: dict, name: str, piece: Piece, t: float, z: np.ndarray) -> Any:
     """Return a SciPy solver of the field on the rest of a piece."""
-    seen = jnp.array([piece.first, piece.last])
+    seen = np.array([piece.first, piece.last])
     kind = scipy_rk.scipy_solver(name)
     if name in scipy_rk.EXPLICIT and z.size >= COMPILED:
         kind = scipy_rk.compiled(name, partial(field.step, name, seen))
@@ -278,8 +278,8 @@ def _continuous(state: State, mask: tuple[bool, ...], dt: Any, time: float, made
     """
 
     def as_time(leaf):
-        counts = jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.integer)
-        moved = jnp.asarray(leaf, float) * (float(dt) if counts else 1.0)
+        counts = np.asarray(leaf).dtype.kind in "iu"
+        moved = np.asarray(leaf, float) * (float(dt) if counts else 1.0)
         shown = moved if made is None else made * float(dt)
         if np.any(abs(np.asarray(shown) - time) > 1e-9 * max(1.0, abs(time))):
             raise ValueError(

@@ -21,7 +21,7 @@ from inercia.core.method import Params, State
 from inercia.flows import scipy_rk
 
 #: The first and the last time that a flow may see when it has no breakpoints.
-EVERYWHERE = (-np.inf, np.inf)
+EVERYWHERE = np.array([-np.inf, np.inf])
 
 
 class Field(NamedTuple):
