@@ -24,7 +24,7 @@ from inercia.core.values import ByValue
 from inercia.edge_of_stability.eigenpairs import CurvatureError
 from inercia.edge_of_stability.preconditioning import rule
 from inercia.edge_of_stability.sharpness_observer import sharpness
-from inercia.flows.integration import integrate
+from inercia.flows.integration import integrate, integrate_params
 from inercia.flows.iteration import iterate, iterate_refined
 from inercia.flows.sliding_modes import DIRECTION, sliding
 from inercia.flows.smoothness import jumps, nonsmooth_operations
@@ -128,14 +128,14 @@ def order(
     def begins(dt: float) -> Any:
         return state(float(dt)) if callable(state) else state
 
-    def solve(dt: float, times: np.ndarray, begin: Any, rtol: float, atol: float) -> Path:
+    def solve(dt: float, times: np.ndarray, begin: Any, rtol: float, atol: float) -> Params:
         given: Any = flow if flows is None else flows(float(dt))
         triple = isinstance(given, tuple) and not isinstance(given, optax.GradientTransformation)
         own, theta, s = cast(tuple, given) if triple else (given, params, begin)
         own = family(float(dt)) if own is None else own
         if state is None and own is flow and isinstance(own, optax.GradientTransformation):
             s = None  # another method starts from a state of its own
-        return integrate(own, loss, theta, times, solver=solver, rtol=rtol, atol=atol, state=s)
+        return integrate_params(own, loss, theta, times, solver=solver, rtol=rtol, atol=atol, state=s)
 
     paths = _iterates(family, members, loss, params, grid, begins)
     measured, reference = _Measured([], [], [], []), None
@@ -146,8 +146,8 @@ def order(
             begin = tree.row(path.state, 0)
             reference = solve(dt, path.times, begin, rtol, atol)
             loose = solve(dt, path.times, begin, 10 * rtol, 10 * atol)
-            error = tree.distance(reference.params, loose.params).max() / 3
-        measured.gaps.append(tree.distance(path.params, reference.params)[round(after * grid.points) :].max())
+            error = tree.distance(reference, loose).max() / 3
+        measured.gaps.append(tree.distance(path.params, reference)[round(after * grid.points) :].max())
         measured.displacements.append(displacement(reference).max())
         measured.errors.append(error)
         size = max(np.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(path.params))

@@ -160,6 +160,7 @@ class Alone(NamedTuple):
     method: Any
 
     def __call__(self, dt: Any) -> Any:
+        """Return the method."""
         return self.method
 
 

@@ -7,9 +7,9 @@ compile again nor go unseen.
 
     loss(params, batch)   ->   partial(loss, batch=batch)   =   Loss(function, the form of batch)  +  arrays of batch
 
-Where a program reads the arrays as constants all the same, `one_of_equals` gives for each partial the first one of equal
-function and equal numbers, so that a partial that is made again compiles nothing, and one whose array was changed in
-place is another.
+Where a program reads the arrays as constants all the same, `one_of_equals` gives for each partial the first one of
+equal function and equal numbers, so that a partial that is made again compiles nothing, and one whose array was changed
+in place is another.
 """
 
 import hashlib

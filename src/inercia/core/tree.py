@@ -49,7 +49,7 @@ def float64(tree: Any) -> Any:
 def _is_on_host(leaf: Any) -> bool:
     """Whether an array's numbers can be read where they are."""
     if isinstance(leaf, jax.Array):
-        numeric = jnp.issubdtype(leaf.dtype, jnp.inexact) and not leaf.weak_type
+        numeric = jnp.issubdtype(leaf.dtype, jnp.inexact)
         return numeric and check.is_concrete(leaf) and leaf.is_fully_addressable and _on_one_cpu(leaf)
     return isinstance(leaf, np.ndarray | np.generic) and np.asarray(leaf).dtype.kind in "fc"
 
@@ -130,6 +130,22 @@ def vector(tree: Any) -> np.ndarray:
     leaves = map(np.asarray, jax.tree.leaves(tree))
     parts = [part for x in leaves for part in ((x.real, x.imag) if np.iscomplexobj(x) else (x,))]
     return np.concatenate([np.ravel(part) for part in parts]) if parts else np.zeros(0)
+
+
+def of_vectors(rows: np.ndarray, like: Any) -> Any:
+    """Return the tree whose leaves lie first in the vectors, one a row, as `vector` puts them: (n, ...) each.
+
+    Example:
+        >>> of_vectors(np.arange(6.0).reshape(2, 3), {"z": np.array([1j])})["z"].tolist()
+        [[1j], [(3+4j)]]
+    """
+    leaves, structure = jax.tree.flatten(like)
+    found, at = [], 0
+    for leaf in leaves:
+        parts = [rows[:, at + i * leaf.size : at + (i + 1) * leaf.size] for i in range(1 + np.iscomplexobj(leaf))]
+        at += len(parts) * leaf.size
+        found.append((parts[0] + 1j * parts[1] if parts[1:] else parts[0]).reshape(len(rows), *leaf.shape))
+    return jax.tree.unflatten(structure, found)
 
 
 def distance(a: Any, b: Any) -> np.ndarray:

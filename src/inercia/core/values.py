@@ -63,6 +63,7 @@ class ByValue:
         self._key = function if found is None else (function.__qualname__, found)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
         return self._function(*args, **kwargs)
 
     def __eq__(self, other: object) -> bool:

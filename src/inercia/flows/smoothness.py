@@ -236,7 +236,7 @@ def _choice_jumps(transformation: Any, params: Params, state: State | None, foun
                     cell = _crossing(lambda s, at=at, i=i: at(s)[1][i], low, high)
                     if _apart(*(at(end)[0] for end in cell)).max() > _JUMP:
                         return True
-            fixed = update_of(transformation, bowl, theta, fixed, direction)[1]
+            fixed = update_of(transformation, bowl, theta, fixed, jax.device_put(direction))[1]
     return False
 
 
