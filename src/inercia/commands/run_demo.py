@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from inercia import plot
 from inercia.comparison.both_schemes import two_dimensional
 from inercia.comparison.convergence_order import Order, order
 from inercia.comparison.gap_and_energy import gap
@@ -132,6 +131,8 @@ def _orders(families: dict, loss: Callable, params: Params, say: Print) -> dict[
 
 
 def _figures(out: FilePath, results: dict[str, Result], gaps: dict, measured: dict, say: Print) -> None:
+    from inercia import plot  # noqa: PLC0415  loads matplotlib, when used
+
     loss, lines = two_dimensional()
     histories = {name: result.history for name, result in results.items()}
     drawings: dict[str, Callable] = {
