@@ -101,6 +101,8 @@ def _key(value: Any, depth: int, strict: bool) -> Any:
         names = _names(value.__code__, value.__globals__)
         read = tuple((name, _key(value.__globals__[name], depth + 1, True)) for name in names)
         return value.__code__, cells, read, inner(value.__defaults__), inner(value.__kwdefaults__)
+    if _is_fixed_array(value):
+        return _Same(value)
     if strict and type(value).__hash__ is object.__hash__ and not _is_lasting(value):
         raise TypeError("it may change in place, and would be equal to what it was.")
     return type(value), value
@@ -110,6 +112,26 @@ def _names(code: types.CodeType, known: dict[str, Any]) -> list[str]:
     """Return the names of globals that a function, or one within it, may read."""
     inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
     return sorted({name for name in code.co_names if name in known}.union(*(_names(part, known) for part in inner)))
+
+
+class _Same:
+    """An object as a key, equal to itself alone; it is kept, so that no other takes its place in memory."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._value is other._value
+
+    def __hash__(self) -> int:
+        return id(self._value)
+
+
+def _is_fixed_array(value: Any) -> bool:
+    """Whether an array keeps its numbers."""
+    if isinstance(value, np.ndarray):
+        return value.base is None and not value.flags.writeable
+    return isinstance(value, jax.Array) and not isinstance(value, Tracer)
 
 
 def _is_lasting(value: Any) -> bool:
