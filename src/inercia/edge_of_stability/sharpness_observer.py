@@ -65,7 +65,7 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
     k, iterations = check.integer("k", k), check.integer("iterations", iterations)
     check.positive("tol", tol)
 
-    here = partial(_root, method)
+    here, loss = partial(_root, method), one_of_equals(loss)
 
     def init(params, state):
         check.real("params", params)
@@ -102,7 +102,7 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
             raise CurvatureError(f"at time {times[n]:g} the eigenvalues of the Hessian are {why}.", found)
         return values
 
-    decided_by = (method, one_of_equals(loss), k, tol, iterations)  # equal observers share a program
+    decided_by = (method, loss, k, tol, iterations)  # equal observers share a program
     return Observer(*(ByValue(each, decided_by) for each in (init, observe, finish)))
 
 
