@@ -61,7 +61,7 @@ def run(fast: bool) -> Section:
             for name in ("central", "stable", "discrete"):
                 label = "peer, " + {"discrete": "iterates"}.get(name, f"{name} flow")
                 calls[label] = lambda w=begin, name=name: peer(name, w, steps)[0]
-        seconds, _ = interleaved(calls, 3 if fast else 5)
+        seconds, _ = interleaved(calls, 3 if fast else 7)
         for name, each in seconds.items():
             ours = name.replace("peer", "inercia")
             speed = "" if ours == name else ratio(seconds, name, ours)[1] + "×"

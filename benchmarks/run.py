@@ -54,25 +54,27 @@ def main(
         out: Where the report goes.
     """
     warnings.filterwarnings("ignore")  # of peers: fits cut short on purpose
-    sections = []
+    sections, stamps = [], []
     for part in parts:
         print(f"{part} ...", flush=True)
+        before = os.getloadavg()[0]
         section = importlib.import_module(part).run(fast)
         print(section.text, flush=True)
         sections.append(section)
+        stamps.append(f"*{datetime.date.today()}, {_machine()} {_load(before)}*")
     goals = [goal for section in sections for goal in section.goals]
-    rows = [[g.name, g.asked, g.measured, "yes" if g.met else "**no**"] for g in goals]
+    rows = [[g.name, g.asked, g.measured, g.verdict] for g in goals]
     summary = table(HEAD, rows)
     print(summary)
     if fast:
         return
-    stamp = f"*{datetime.date.today()}, {_machine()}*"
     texts, lines = _report(out)
-    texts |= {section.title: f"{stamp}\n\n{section.text.strip()}" for section in sections}
+    texts |= {s.title: f"{stamp}\n\n{s.text.strip()}" for s, stamp in zip(sections, stamps, strict=True)}
     lines |= {goal.name: row for goal, row in zip(goals, rows, strict=True)}
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in texts.items())
     out.write_text(
         "# Results\n\nWritten by `make bench`; do not edit.\n\n"
+        "Medians of rounds, with their range. A goal is not decided where it was missed, but not in every round. "
         "Why the goals that are not met are not: [README](README.md).\n\n"
         f"{table(HEAD, list(lines.values()))}\n{body}\n",
         encoding="utf-8",
@@ -103,6 +105,13 @@ def _machine() -> str:
         f"{os.cpu_count()} cores ({names[0] if names else platform.machine()}), device {device.device_kind}, "
         f"Python {platform.python_version()}, {peers}."
     )
+
+
+def _load(before: float) -> str:
+    """Return how busy the machine was when a part began; the benchmarks themselves are one or two."""
+    cores = os.cpu_count() or 1
+    others = "nothing else ran" if before < 0.3 * cores else "others ran beside, so that ranges are wide"
+    return f"Load at the start {before:.1f} on {cores} cores: {others}."
 
 
 def _read(path: str) -> str:

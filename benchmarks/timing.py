@@ -1,6 +1,7 @@
 """Contestants timed in turn, so that whatever slows the machine for a while slows all of them."""
 
 import gc
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -16,6 +17,18 @@ class Goal(NamedTuple):
     asked: str
     measured: str
     met: bool
+
+    @property
+    def verdict(self) -> str:
+        """Whether it was met; "not decided" where it was not, but some of the rounds reach it."""
+        if self.met:
+            return "yes"
+        asked = re.match(r"([≥≤]) ([-−]?[\d.]+(?:e-?\d+)?)", self.asked)
+        ends = re.search(r"\(([\d.e+-]+)\.\.([\d.e+-]+)\)", self.measured)
+        if not asked or not ends:
+            return "**no**"
+        goal, (low, high) = float(asked[2].replace("−", "-")), map(float, ends.groups())
+        return "not decided" if (high >= goal if asked[1] == "≥" else low <= goal) else "**no**"
 
 
 class Section(NamedTuple):

@@ -20,7 +20,7 @@ def test_equal_to_scipy(name):
     with jax.enable_x64(True):
         options = {"t_eval": times, "rtol": 1e-6, "atol": 1e-9}
         step = jax.jit(
-            lambda slopes, y, f, h, rtol, atol: scipy_rk.stages(name, rate, slopes, y, f, h, rtol, atol),
+            lambda slopes, y, f, h, rtol, atol, n: scipy_rk.stages(name, rate, slopes, y, f, h, rtol, atol, n),
             donate_argnums=0,
         )
         plain = solve_ivp(lambda t, z: np.asarray(rate(z)), (0, 20), [2.0, 0.0], method=name, **options)

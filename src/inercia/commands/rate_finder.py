@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inercia import plot
 from inercia.commands.options import FailedError
 from inercia.commands.task import Task
 from inercia.commands.watching import counted
@@ -84,6 +83,8 @@ def sweep(task: Task, method: Callable[[Any], Any], seed: int, progress: bool = 
 
 def find_rate(task: Task, method: Callable[[Any], Any], name: str, seed: int, file: Path) -> None:
     """Print the learning rate that short trainings suggest, and draw their losses."""
+    from inercia import plot  # noqa: PLC0415  loads matplotlib, when used
+
     found = sweep(task, method, seed, sys.stderr.isatty())
     rate, loss = found.rates[found.suggested], found.losses[found.suggested]
     finite = "every rate" if np.isfinite(found.losses).all() else "the largest rate that"

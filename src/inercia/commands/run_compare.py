@@ -7,7 +7,6 @@ from typing import Annotated
 import numpy as np
 from tyro.conf import OmitArgPrefixes, arg
 
-from inercia import plot
 from inercia.commands.options import FailedError, MethodName, ProblemName, SolverName, Step, problem
 from inercia.comparison.gap_and_energy import gap
 from inercia.core import check
@@ -33,6 +32,8 @@ def compare(
         animate: Whether to write a film too, paths.gif; of a problem of two parameters.
         out: Folder for the files.
     """
+    from inercia import plot  # noqa: PLC0415  loads matplotlib, when used
+
     check.one_of("solver", solver, SOLVERS)
     loss, params, usual = problem(on, method)
     if animate and on == "digits":

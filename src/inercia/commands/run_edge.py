@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from tyro.conf import OmitArgPrefixes
 
-from inercia import plot
 from inercia.commands.options import ActivationName, EdgeMethodName, FailedError, Rows, Step
 from inercia.comparison.edge_run import Edge
 from inercia.comparison.edge_run import edge as run_beside_its_flows
@@ -46,6 +45,8 @@ def edge(
         seed: Fixes the choice of rows and the starting weights.
         out: Folder for the files.
     """
+    from inercia import plot  # noqa: PLC0415  loads matplotlib, when used
+
     chosen = step.at_the_edge(method)
     parts = source.prepare(0.1, seed)
     x, y = parts.train

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from inercia import plot
 from inercia.commands.options import MethodName, ProblemName, Step, problem
 from inercia.comparison.convergence_order import order as measured
 from inercia.core.method import Method
@@ -37,5 +36,7 @@ def order(
         print(f"{dt:>12.6g}{apart:>14.4e}")
     print(f"\n{result.verdict}")
     if out is not None:
+        from inercia import plot  # noqa: PLC0415  loads matplotlib
+
         out.mkdir(parents=True, exist_ok=True)
         print(plot.save(lambda ax: plot.orders(ax, {method: result}), out / "order.png"))

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from inercia import plot
 from inercia.core import check
 from inercia.problems.data import Dataset, split_rows
 from inercia.problems.model_file import Model
@@ -65,6 +64,8 @@ class Watch:
 
     def write(self, histories: dict[int, Any]) -> None:
         """Write the files that were asked for, of one training or of several, by seed."""
+        from inercia import plot  # noqa: PLC0415  loads matplotlib, when used
+
         several = len(histories) > 1
         if self.metrics is not None:
             self.metrics.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inercia.core import check, tree
-from inercia.core.method import Method
+from inercia.core.method import Method, Params
 from inercia.core.path import Path
 
 
@@ -56,7 +56,7 @@ def gap(path: Path, flow: Path) -> Gap:
             "integrate at path.times."
         )
     distance = tree.distance(path.params, flow.params)
-    away = displacement(flow)
+    away = displacement(flow.params)
     relative = np.divide(distance, away, out=np.zeros_like(distance), where=away > 0)
     return Gap(path.times, distance, relative, path.loss - flow.loss)
 
@@ -140,9 +140,9 @@ def lyapunov(method: Method, path: Path) -> np.ndarray:
     return H
 
 
-def displacement(path: Path) -> np.ndarray:
-    """Return how far the params are from their start, per time."""
-    return tree.distance(path.params, jax.tree.map(lambda p: np.broadcast_to(p[:1], p.shape), path.params))
+def displacement(params: Params) -> np.ndarray:
+    """Return how far the params of a path are from their start, per time."""
+    return tree.distance(params, jax.tree.map(lambda p: np.broadcast_to(p[:1], p.shape), params))
 
 
 def _form(path: Path) -> Any:

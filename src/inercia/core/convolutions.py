@@ -28,7 +28,8 @@ from weakref import WeakKeyDictionary
 import jax
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+
+from inercia.core import jaxprs
 
 #: Most products that a convolution is written as.
 _TAPS = 64
@@ -78,7 +79,7 @@ def fast_convolutions(f: Callable) -> Callable:
 
         arrays = [leaves[n] for n in places]
         program = _rewritten(jax.make_jaxpr(on_arrays)(*arrays))
-        computed = iter(jaxpr_as_fun(program)(*arrays))
+        computed = iter(jaxprs.jaxpr_as_fun(program)(*arrays))
         after, results = returned
         return jax.tree.unflatten(after, [next(computed) if leaf is None else leaf for leaf in results])
 
@@ -98,7 +99,7 @@ def _rewritten(program: Any) -> Any:
     """Return a (closed) jaxpr with its convolutions rewritten; the same object where it has none."""
     if program in _REWRITTEN:
         return _REWRITTEN[program] or program
-    if isinstance(program, ClosedJaxpr):
+    if isinstance(program, jaxprs.ClosedJaxpr):
         inner = _rewritten(program.jaxpr)
         result = program if inner is program.jaxpr else program.replace(jaxpr=inner)
     else:
@@ -122,7 +123,7 @@ def _equations(eqn: Any) -> list[Any]:
 
 
 def _is_program(value: Any) -> bool:
-    return isinstance(value, ClosedJaxpr | Jaxpr)
+    return isinstance(value, jaxprs.ClosedJaxpr | jaxprs.Jaxpr)
 
 
 def _parts(value: Any) -> list[Any]:

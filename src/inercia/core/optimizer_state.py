@@ -14,7 +14,7 @@ them: the leaves that it raises by exactly one, each time, count the updates. (`
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +118,11 @@ def _accepted(update: Callable, extra: dict[str, Any]) -> dict[str, Any]:
 
 
 def start_state(
-    method: optax.GradientTransformation, params: Params, state: State | None = None, dtype: Any = np.float64
+    method: optax.GradientTransformation,
+    params: Params,
+    state: State | None = None,
+    dtype: Any = np.float64,
+    member: tuple[Any, float] | None = None,
 ) -> State:
     """Return the state from which a run in float64 starts, in the dtypes that the method's own update keeps.
 
@@ -127,12 +131,13 @@ def start_state(
         params: float64 or complex128; the call needs an x64 context.
         state: the state to go on from, of any path or training, NumPy or not; None for `method.init(params)`.
         dtype: of the loss, which states of line searches keep.
+        member: as of `fresh_state`.
 
     Raises:
         ValueError: a state of another form than the method's own, or a counter that is no integer number of updates.
         TypeError: an update that never gives back the dtypes that it was given.
     """
-    fresh = method.init(params)
+    fresh = fresh_state(method, params, member)
     kept = _settled(method, params, fresh, np.dtype(dtype))
     if state is None:
         state = fresh
@@ -147,6 +152,36 @@ def start_state(
             name = f"state{jax.tree_util.keystr(keys)}"
             raise ValueError(f"{name} must have the shape {to.shape} for these params, but it has {leaf.shape}.")
     return start
+
+
+class Alone(NamedTuple):
+    """The family that consists of one method."""
+
+    method: Any
+
+    def __call__(self, dt: Any) -> Any:
+        """Return the method."""
+        return self.method
+
+
+def fresh_state(method: Any, params: Params, member: tuple[Any, float] | None = None) -> State:
+    """Return `method.init(params)`, of one program: of many small ones, each would be compiled on its own.
+
+    Args:
+        method: any optax transformation.
+        params: float64 or complex128.
+        member: a family, and the dt at which it is the method: one program for all of the family.
+    """
+    family, dt = member or (Alone(method), 1.0)
+    try:
+        return _init(family, dt, params)
+    except (TypeError, ValueError):  # an init that looks at numbers, or that refuses the params
+        return method.init(params)
+
+
+@partial(jax.jit, static_argnums=0)
+def _init(family, dt, params):
+    return family(dt).init(params)
 
 
 def _settled(method: Any, params: Params, state: State, dtype: np.dtype) -> State:

@@ -14,7 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from inercia.core import jaxprs
+from inercia.core.partial_loss import one_of_equals
 
 #: How a dtype is widened.
 _WIDE = {np.dtype(np.float32): np.dtype(np.float64), np.dtype(np.complex64): np.dtype(np.complex128)}
@@ -49,6 +51,7 @@ def in_float64(loss: Any, params: Any) -> Any:
         ...     print(in_float64(loss, w.astype("float64"))(w.astype("float64")).dtype)
         float64
     """
+    loss = one_of_equals(loss)
     try:
         jax.jit(loss).eval_shape(params)  # jit remembers what it traced, eval_shape alone does not
     except TypeError as error:
@@ -96,13 +99,13 @@ def _in_wide(function: Callable, narrow: Any, wide: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(shape), out)
 
 
-def _computed(jaxpr: Jaxpr, constants: Any, *arguments: Any) -> list[Any]:
+def _computed(jaxpr: Any, constants: Any, *arguments: Any) -> list[Any]:
     """Compute a program in float64 where it says float32."""
     values = {id(v): _widen(c) for v, c in zip(jaxpr.constvars, constants, strict=True)}
     values |= {id(v): _widen(a) for v, a in zip(jaxpr.invars, arguments, strict=True)}
 
     def of(variable):
-        return _literal(variable.val) if isinstance(variable, Literal) else values[id(variable)]
+        return _literal(variable.val) if isinstance(variable, jaxprs.Literal) else values[id(variable)]
 
     for eqn in jaxpr.eqns:
         results = _equation(eqn, [of(v) for v in eqn.invars])
@@ -139,12 +142,12 @@ def _bound(eqn: Any, params: dict[str, Any], given: list[Any]) -> list[Any]:
 
 
 def _is_leaf(value: Any) -> bool:
-    return value is None or isinstance(value, ClosedJaxpr | Jaxpr)
+    return value is None or isinstance(value, jaxprs.ClosedJaxpr | jaxprs.Jaxpr)
 
 
 def _wide_parameter(value: Any) -> Any:
     """Return a parameter of an equation: dtypes and inner programs are widened."""
-    if isinstance(value, ClosedJaxpr):
+    if isinstance(value, jaxprs.ClosedJaxpr):
         avals = [jax.ShapeDtypeStruct(aval.shape, _WIDE.get(aval.dtype, aval.dtype)) for aval in value.in_avals]
         return jax.make_jaxpr(partial(_computed, value.jaxpr, value.consts))(*avals)
     return _WIDE.get(value, value) if isinstance(value, np.dtype) else value

@@ -6,13 +6,13 @@ It moves in a terminal and in a notebook. In a log, where each of its states wou
 import sys
 from typing import Any
 
-from tqdm import tqdm
-
 #: Seconds between two states of the bar, where they overwrite each other and where they do not.
 _MOVING, _LOGGED = 0.1, 60.0
 
 
-def bar(show: bool, **options: Any) -> tqdm:
+def bar(show: bool, **options: Any) -> Any:
     """Return tqdm's bar with these options, or one that shows nothing."""
+    from tqdm import tqdm  # noqa: PLC0415  loaded when used
+
     seconds = _MOVING if sys.stderr.isatty() or "ipykernel" in sys.modules else _LOGGED
     return tqdm(disable=not show, mininterval=seconds, maxinterval=max(10.0, seconds), **options)

@@ -39,7 +39,27 @@ def native(tree: Any) -> Any:
 
 def float64(tree: Any) -> Any:
     """Return `tree` with float leaves in float64 and complex ones in complex128; needs an x64 context."""
-    return _float64(native(tree))
+    tree = native(tree)
+    leaves = jax.tree.leaves(tree)
+    if all(map(_is_on_host, leaves)):  # without a program, which would have to be compiled for these shapes
+        return jax.tree.map(lambda leaf: jax.device_put(_wide(np.asarray(leaf))), tree)
+    return _float64(tree)
+
+
+def _is_on_host(leaf: Any) -> bool:
+    """Whether an array's numbers can be read where they are."""
+    if isinstance(leaf, jax.Array):
+        numeric = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        return numeric and check.is_concrete(leaf) and leaf.is_fully_addressable and _on_one_cpu(leaf)
+    return isinstance(leaf, np.ndarray | np.generic) and np.asarray(leaf).dtype.kind in "fc"
+
+
+def _on_one_cpu(leaf: jax.Array) -> bool:
+    return [device.platform for device in leaf.devices()] == ["cpu"] and jax.default_backend() == "cpu"
+
+
+def _wide(leaf: np.ndarray) -> np.ndarray:
+    return leaf.astype(np.complex128 if leaf.dtype.kind == "c" else np.float64)
 
 
 @jax.jit
@@ -55,7 +75,11 @@ def _float64(tree: Any) -> Any:
 
 def at_least_float(tree: Any) -> Any:
     """Return `tree` with arrays for leaves, so that plain numbers have a dtype too."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf) * 1.0, native(tree))
+    kept = (jax.Array, np.ndarray)
+    return jax.tree.map(
+        lambda leaf: leaf if isinstance(leaf, kept) and leaf.dtype.kind in "fc" else jnp.asarray(leaf) * 1.0,
+        native(tree),
+    )
 
 
 def to_numpy(tree: Any) -> Any:
@@ -94,6 +118,34 @@ def ravel_real(tree: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
         return jax.tree.unflatten(treedef, parts)
 
     return flat, rebuild
+
+
+def vector(tree: Any) -> np.ndarray:
+    """Return `tree`, of numbers in float64 or complex128, as the vector that `ravel_real` makes of it, on the host.
+
+    Example:
+        >>> vector({"z": np.array([1 + 2j]), "x": np.ones(2)}).tolist()
+        [1.0, 1.0, 1.0, 2.0]
+    """
+    leaves = map(np.asarray, jax.tree.leaves(tree))
+    parts = [part for x in leaves for part in ((x.real, x.imag) if np.iscomplexobj(x) else (x,))]
+    return np.concatenate([np.ravel(part) for part in parts]) if parts else np.zeros(0)
+
+
+def of_vectors(rows: np.ndarray, like: Any) -> Any:
+    """Return the tree whose leaves lie first in the vectors, one a row, as `vector` puts them: (n, ...) each.
+
+    Example:
+        >>> of_vectors(np.arange(6.0).reshape(2, 3), {"z": np.array([1j])})["z"].tolist()
+        [[1j], [(3+4j)]]
+    """
+    leaves, structure = jax.tree.flatten(like)
+    found, at = [], 0
+    for leaf in leaves:
+        parts = [rows[:, at + i * leaf.size : at + (i + 1) * leaf.size] for i in range(1 + np.iscomplexobj(leaf))]
+        at += len(parts) * leaf.size
+        found.append((parts[0] + 1j * parts[1] if parts[1:] else parts[0]).reshape(len(rows), *leaf.shape))
+    return jax.tree.unflatten(structure, found)
 
 
 def distance(a: Any, b: Any) -> np.ndarray:

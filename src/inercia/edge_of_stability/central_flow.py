@@ -35,12 +35,11 @@ Source: Cohen, Damian, Talwalkar, Kolter & Lee 2025, Understanding optimization 
 """
 
 import warnings
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from inercia.core import check, snapshot, tree
 from inercia.core.method import Params
@@ -134,7 +133,7 @@ def central(
         theta = tree.float64(params)
         loss = in_float64(loss, theta)
         check.loss_of(loss, theta)
-        size = ravel_pytree(theta)[0].size
+        size = sum(leaf.size for leaf in jax.tree.leaves(theta))
         if k is not None:
             check_k(k, size)
         _warn_of_nonsmooth_loss(loss, theta)
@@ -169,7 +168,7 @@ def _path(run: Run, theta: Params, apart: float) -> Path:
     own = flow.averaged
     count = len(run.records.loss) if flow.stable else run.complete
     points = tree.row(run.records, slice(count))
-    trees = jax.vmap(ravel_pytree(theta)[1])
+    trees = partial(tree.of_vectors, like=theta)
     size = points.w.shape[1]
 
     def moments(flat, many):
@@ -212,7 +211,7 @@ _CLIPPED = (
 def _moments(run: Run, every: int) -> Moment:
     """Return the points of a run that were met, times in updates."""
     w, m, nu = (part[: run.complete] for part in run.records[:3])
-    return Moment(w, m, nu, jnp.arange(float(run.complete)) * every)
+    return Moment(w, m, nu, np.arange(float(run.complete)) * every)
 
 
 def _failed(run: Run, path: Path, substeps: int, dt: float) -> CurvatureError:

@@ -133,10 +133,11 @@ def _start(flow: Flow, theta: Any, most: int) -> Stand:
     at = first_moment(flow, theta)
     flow = sized(flow, min(most, FIRST), at.w.size)
     seen = flow.rows or min(flow.k + 1, at.w.size)  # one more shows whether k are too few
-    rows = random_rows(jnp.zeros((flow.rows, at.w.size)), 0)
-    zero = jnp.asarray(0)
-    X = jnp.zeros((flow.k, flow.k))
-    return Stand(flow, State(at, rows, jnp.asarray(seen), zero, jnp.zeros(seen), X, jnp.zeros(()), zero, zero))
+    # On the host, as all that is small here: each operation of JAX would be a program to compile.
+    rows = np.linalg.qr(np.random.default_rng(0).standard_normal((at.w.size, flow.rows)))[0].T
+    zero, X = np.asarray(0), np.zeros((flow.k, flow.k))
+    start = State(at, rows, np.asarray(seen), zero, np.zeros(seen), X, np.zeros(()), zero, zero)
+    return Stand(flow, jax.device_put(start))
 
 
 def _no_records(stand: Stand, points: int) -> Records:
@@ -165,8 +166,8 @@ def _advanced(stand: Stand, records: Records, theta: Any, most: int, clock: Cloc
     until = min(until, (base + slots) * clock.apart - LONGEST * clock.substeps)
     may_grow = flow.k < most and not flow.stable
     state, met = advance(flow, slots, theta, state, until, clock, stand.iterations, may_grow)
-    used = min(int((state.position - 1) // clock.apart) - base + 1, slots, len(records.loss) - base)
-    met = jax.tree.map(lambda part: np.asarray(part[:used]), met)
+    used = min((int(state.position) - 1) // clock.apart - base + 1, slots, len(records.loss) - base)
+    met = jax.tree.map(lambda part: np.asarray(part)[:used], met)
     k = flow.k
     for n in np.flatnonzero(met.written):
         for kept, new in zip((*records[:4], records.beyond), (*met[:4], met.beyond), strict=True):
@@ -213,7 +214,7 @@ def _probed(stand: Stand, verified: Stand, theta: Any, returns: int) -> tuple[St
     flow, c = stand.flow, stand.flow.bound
     if not flow.rows or flow.stable:
         return stand, False
-    value, vector = probe_at(flow, theta, stand.state, jax.random.key(stand.position))
+    value, vector = probe_at(flow, theta, stand.state, stand.position)
     if not float(value) > NEAR * c:
         return stand, False
     back = float(value) > OVERSHOOT * c and returns < _RETURNS

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.sparse.linalg import lobpcg_standard
-from jax.flatten_util import ravel_pytree
 
 from inercia.core import check, tree
 from inercia.core.convolutions import fast_convolutions
@@ -96,25 +94,26 @@ def curvature(
         theta = tree.float64(params)
         loss = in_float64(loss, theta)
         check.loss_of(loss, theta)
-        z, rebuild = ravel_pytree(theta)
+        z = tree.vector(theta)
         check_k(k, z.size)
-        scale = jnp.ones_like(z) if preconditioner is None else ravel_pytree(tree.float64(preconditioner))[0]
-        if scale.shape != z.shape or not bool((jnp.isfinite(scale) & (scale > 0)).all()):
+        scale = np.ones_like(z) if preconditioner is None else tree.vector(tree.float64(preconditioner))
+        if scale.shape != z.shape or not (np.isfinite(scale) & (scale > 0)).all():
             raise ValueError("preconditioner must be a tree like params of finite numbers above 0.")
-        root = jnp.sqrt(scale)
+        root = np.sqrt(scale)
         if z.size <= DENSE:
-            values, columns, used = dense_eigenpairs(loss, theta, root, k)
+            values, columns, residual, used = *_of_matrix(np.asarray(_matrix(loss, theta, root)), root, k), 0
         else:
-            begin = jax.random.normal(jax.random.key(seed), (z.size, k), z.dtype)
+            begin = np.random.default_rng(seed).standard_normal((z.size, k))
             if start is not None:
-                begin = root[:, None] * jax.vmap(lambda v: ravel_pytree(v)[0])(tree.float64(start)).T
+                rows = [np.reshape(leaf, (len(leaf), -1)) for leaf in jax.tree.leaves(tree.float64(start))]
+                begin = root[:, None] * np.concatenate(rows, axis=1).T
             values, columns, used = lobpcg(loss, theta, root, begin, iterations, 0.02 * tol / z.size)
-            if not bool(jnp.isfinite(values).all()):  # a Hessian that is zero, or of low rank, breaks its basis down
+            if not np.isfinite(values).all():  # a Hessian that is zero, or of low rank, breaks its basis down
                 values, columns, used = _tracked(loss, theta, root, begin, iterations, 0.1 * tol)
-        columns = columns / root[:, None]
-        residual = residuals(loss, theta, scale, values, columns)
-        values, vectors, residual = tree.to_numpy((values, jax.vmap(rebuild)(columns.T), residual))
-    found = Spectrum(values, vectors, residual, int(used))
+            columns = np.asarray(columns) / root[:, None]
+            residual = residuals(loss, theta, scale, values, columns)
+    vectors = tree.of_vectors(columns.T, theta)
+    found = Spectrum(np.asarray(values), vectors, np.asarray(residual), int(used))
     if not np.isfinite(found.values).all():
         raise CurvatureError("the Hessian is not finite at these params.", found)
     if not (found.residual <= tol).all():
@@ -140,6 +139,26 @@ def dense_rows(product: Callable, size: int, k: int) -> tuple[jax.Array, jax.Arr
     return values[::-1][:k], vectors[:, ::-1][:, :k].T
 
 
+@partial(jax.jit, static_argnums=0)
+@fast_convolutions
+def _matrix(loss, theta, root):
+    """Return P^{-1/2} H P^{-1/2}; by symmetry its rows are its columns."""
+    return hessian_on_rows(loss, theta, root)(jnp.eye(root.size))
+
+
+def _of_matrix(A: np.ndarray, root: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the k largest eigenvalues of A = P^{-1/2} H P^{-1/2}, the vectors u as columns, and their residuals."""
+    if not np.isfinite(A).all():
+        return np.full(k, np.nan), np.full((len(A), k), np.nan), np.full(k, np.nan)
+    values, vectors = np.linalg.eigh((A + A.T) / 2)
+    values, vectors = values[::-1][:k], vectors[:, ::-1][:, :k]
+    image = root[:, None] * (A @ vectors)  # H u
+    apart = np.linalg.norm(image - root[:, None] * vectors * values, axis=0)
+    size = np.linalg.norm(image, axis=0)
+    size = np.maximum(size, _ROUNDED * size.max())
+    return values, vectors / root[:, None], apart / np.where(size > 0, size, 1.0)
+
+
 @partial(jax.jit, static_argnums=(0, 3))
 @fast_convolutions
 def dense_eigenpairs(loss, theta, root, k):
@@ -152,6 +171,8 @@ def dense_eigenpairs(loss, theta, root, k):
 @fast_convolutions
 def lobpcg(loss, theta, root, begin, iterations, tol):
     """Return the largest eigenvalues, their vectors as columns, and iterations, from the columns `begin` on."""
+    from jax.experimental.sparse.linalg import lobpcg_standard  # noqa: PLC0415  loads scipy.sparse
+
     rows = hessian_on_rows(loss, theta, root)
     return lobpcg_standard(lambda columns: rows(columns.T).T, begin, iterations, tol)
 

@@ -5,6 +5,7 @@
 The eigenvectors of one point start the search at the next.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,7 +15,9 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from inercia.core import check
+from inercia.core.partial_loss import one_of_equals
 from inercia.core.precision import in_float64
+from inercia.core.values import ByValue
 from inercia.edge_of_stability.eigenpairs import (
     FOLLOWED,
     CurvatureError,
@@ -62,16 +65,13 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
     k, iterations = check.integer("k", k), check.integer("iterations", iterations)
     check.positive("tol", tol)
 
-    def here(params, state):
-        grads = jax.grad(in_float64(loss, params))(params)
-        after = optax.with_extra_args_support(method).update(grads, state, params)[1]
-        return jnp.sqrt(ravel_pytree(preconditioner(method, after, params))[0])
+    here, loss = partial(_root, method), one_of_equals(loss)
 
     def init(params, state):
         check.real("params", params)
         if not has_rule(method):
             reading(method, params)  # refuses, before `here` makes an update that may fail
-        root = here(params, state)
+        root = here(in_float64(loss, params), params, state)
         check_k(k, root.size)
         return (
             first_rows(in_float64(loss, params), params, root, k + GUARD, iterations)
@@ -80,7 +80,8 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
         )
 
     def observe(params, state, memory):
-        root, f = here(params, state), in_float64(loss, params)
+        f = in_float64(loss, params)
+        root = here(f, params, state)
         if root.size < FOLLOWED * k:
             values, _, _ = dense_eigenpairs(f, params, root, k)
             return (values, jnp.zeros_like(values)), ()
@@ -101,4 +102,12 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
             raise CurvatureError(f"at time {times[n]:g} the eigenvalues of the Hessian are {why}.", found)
         return values
 
-    return Observer(init, observe, finish)
+    decided_by = (method, loss, k, tol, iterations)  # equal observers share a program
+    return Observer(*(ByValue(each, decided_by) for each in (init, observe, finish)))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _root(method, loss, params, state):
+    """Return the square root of P, of the update made here, as a vector."""
+    after = optax.with_extra_args_support(method).update(jax.grad(loss)(params), state, params)[1]
+    return jnp.sqrt(ravel_pytree(preconditioner(method, after, params))[0])

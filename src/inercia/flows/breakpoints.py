@@ -18,7 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
+
+from inercia.core import jaxprs
 
 #: Most cells that are sampled; times evaluated at once.
 _CELLS, _BATCH = 2**16, 512
@@ -107,7 +108,7 @@ def _walk(jaxpr: Any, constants: Sequence[Any], inputs: Sequence[Any], decided: 
     value = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
 
     def read(v: Any) -> Any:
-        return v.val if isinstance(v, Literal) else value.get(v)
+        return v.val if isinstance(v, jaxprs.Literal) else value.get(v)
 
     for eqn in jaxpr.eqns:
         given = [read(v) for v in eqn.invars]

@@ -20,16 +20,17 @@ import optax
 
 from inercia.core import check, tree
 from inercia.core.method import Method, NoFlow, Params, State
-from inercia.core.optimizer_state import updates_made
+from inercia.core.optimizer_state import fresh_state, updates_made
 from inercia.core.path import Path, Solve
 from inercia.core.precision import in_float64
 from inercia.core.progress import bar as progress_bar
 from inercia.flows import scipy_rk, stepping
 from inercia.flows.dense_output import Dense
+from inercia.flows.flow_start import check_start, continuous, numbers
 from inercia.flows.interpolating_flow import Interpolated, interpolated
 from inercia.flows.iteration import diverged_at
 from inercia.flows.pieces import Piece, pieces_of
-from inercia.flows.vector_field import EVERYWHERE, Field, clocks, flow_of, with_clock
+from inercia.flows.vector_field import Field, clocks, flow_of
 
 #: Bytes that a solver keeps per squared unknown: the Jacobian and its factorisations; 0 where it keeps none.
 SOLVERS = {"DOP853": 0, "RK45": 0, "RK23": 0, "Radau": 48, "BDF": 32, "LSODA": 16, "auto": 0}
@@ -105,6 +106,33 @@ def integrate(
         >>> flow.params.round(6).tolist()  # e^{-1}
         [1.0, 0.367879]
     """
+    options = {"solver": solver, "rtol": rtol, "atol": atol, "max_step": max_step, "dense": dense, "progress": progress}
+    with jax.enable_x64(True):
+        field, done, end = _solve(method, loss, params, times, state, breakpoints, events, max_nfev, **options)
+        path = _path(field, done, dense)
+    if done.failed or path.diverged is not None:
+        raise IntegrationError(_explanation(done, end), path)
+    return path
+
+
+def integrate_params(
+    method: Any, loss: Any, params: Params, times: Any, *, solver: str, rtol: float, atol: float, state: State | None
+) -> Params:
+    """Return the params of `integrate`'s path alone: without the losses, whose program takes long to compile."""
+    options = {"solver": solver, "rtol": rtol, "atol": atol, "max_step": np.inf, "dense": False, "progress": False}
+    with jax.enable_x64(True):
+        field, done, end = _solve(method, loss, params, times, state, (), (), 1_000_000, **options)
+        points = np.asarray(done.points)
+        if done.failed or not np.isfinite(points).all():
+            raise IntegrationError(_explanation(done, end), _path(field, done, False))
+        return tree.of_vectors(points, field.params)
+
+
+def _solve(
+    method: Any, loss: Any, params: Params, times: Any, state: Any, breakpoints: Any, events: Any, max_nfev: Any,
+    *, solver: str, rtol: float, atol: float, max_step: float, dense: bool, progress: bool,
+) -> tuple[Field, stepping.Run, float]:  # fmt: skip
+    """Return the field, what was solved of it, and the last time."""
     check.one_of("solver", solver, SOLVERS)
     _check_concrete(method, params, state, times)
     times = _one_way(times)
@@ -112,40 +140,37 @@ def integrate(
         check.positive(name, value)
     watched, most = _events(events), None if max_nfev is None else check.integer("max_nfev", max_nfev)
     check.some_params(params)
-    with jax.enable_x64(True):
-        theta = tree.float64(params)
-        loss = in_float64(loss, theta)
-        check.loss_of(loss, theta)
-        solved = _with_flow(method, loss, state)
-        start = _numbers(method.init(theta) if state is None else state)
-        mask = clocks(getattr(solved, "transformation", solved), theta, start)
-        made = updates_made(solved.transformation, theta, start) if isinstance(solved, Interpolated) else None
-        start = _continuous(start, mask, getattr(method, "dt", 1.0), times[0], made)
-        if hasattr(solved, "check"):
-            solved.check(theta, start)
-        if hasattr(flow_of(solved), "project"):
-            start = flow_of(solved).project(jax.tree.map(jnp.conj, jax.grad(loss)(theta)), start)
-        field = Field((_key(solved), loss, mask), theta, start)
-        z0 = np.asarray(tree.ravel_real((theta, start))[0])
-        _check_memory(solver, z0.size)
-        cut = pieces_of(field, solved, float(times[0]), float(times[-1]), breakpoints)
-        _check_start(field, times, z0)
-        with progress_bar(progress, total=abs(times[-1] - times[0]), unit="it", desc=solver) as bar:
-            plan = stepping.Plan(
-                make=partial(_solver, field, {"rtol": rtol, "atol": atol, "max_step": max_step}),
-                times=times,
-                events=[_Event(field, event, times[0], z0) for event in watched],
-                dense=dense,
-                solver=AUTO if solver == "auto" else solver,
-                stiff=AUTO_STIFF if solver == "auto" and z0.size <= AUTO_UNKNOWNS else None,
-                max_nfev=most,
-                moved=lambda t: bar.update(abs(t - times[0]) - bar.n),
-            )
-            done = stepping.run(plan, z0, cut)
-        path = _path(field, done, dense)
-    if done.failed or path.diverged is not None:
-        raise IntegrationError(_explanation(done, times[-1]), path)
-    return path
+    theta = tree.float64(params)
+    loss = in_float64(loss, theta)
+    check.loss_of(loss, theta)
+    solved = _with_flow(method, loss, state)
+    start = numbers(fresh_state(method, theta) if state is None else state)
+    mask = clocks(getattr(solved, "transformation", solved), theta, start)
+    made = updates_made(solved.transformation, theta, start) if isinstance(solved, Interpolated) else None
+    start = continuous(start, mask, getattr(method, "dt", 1.0), times[0], made)
+    if hasattr(solved, "check"):
+        solved.check(theta, start)
+    if hasattr(flow_of(solved), "project"):
+        start = flow_of(solved).project(jax.tree.map(jnp.conj, jax.grad(loss)(theta)), start)
+    field = Field((_key(solved), loss, mask), theta, start)
+    z0 = tree.vector((theta, start))
+    _check_memory(solver, z0.size)
+    cut = pieces_of(field, solved, float(times[0]), float(times[-1]), breakpoints)
+    first = AUTO if solver == "auto" else solver
+    check_start(field, _rate(field, first, z0.size), times, z0)
+    with progress_bar(progress, total=abs(times[-1] - times[0]), unit="it", desc=solver) as bar:
+        plan = stepping.Plan(
+            make=partial(_solver, field, {"rtol": rtol, "atol": atol, "max_step": max_step}),
+            times=times,
+            events=[_Event(field, event, times[0], z0) for event in watched],
+            dense=dense,
+            solver=first,
+            stiff=AUTO_STIFF if solver == "auto" and z0.size <= AUTO_UNKNOWNS else None,
+            max_nfev=most,
+            moved=lambda t: bar.update(abs(t - times[0]) - bar.n),
+        )
+        done = stepping.run(plan, z0, cut)
+    return field, done, float(times[-1])
 
 
 def _check_concrete(method: Any, *values: Any) -> None:
@@ -193,25 +218,6 @@ def _with_flow(method: Any, loss: Any, state: State | None) -> Any:
     return method
 
 
-def _check_start(field: Field, times: np.ndarray, z0: np.ndarray) -> None:
-    first = field.rate(EVERYWHERE, z0)
-    if first.shape != z0.shape:
-        raise ValueError(
-            f"the flow must return trees like params and state, {z0.size} numbers, but it returns {first.size}: "
-            "is the state another method's?"
-        )
-    if not np.isfinite(first).all():
-        raise ValueError("the flow must be finite at the start, but it is not: check params, state and loss there.")
-    if times[-1] < 0 <= times[0] and any(field.equation[2]):
-        warm, _ = tree.ravel_real((field.params, jax.tree.map(lambda x: x + 1, field.state)))  # averages that are not 0
-        one, two = (field.rate((t, t), warm) for t in (1.0, 2.0))
-        if not np.array_equal(one, two):
-            raise ValueError(
-                f"times must not go below 0, where the clock of a flow that depends on time starts, but the last is "
-                f"{times[-1]:g}."
-            )
-
-
 def _key(method: Any) -> Any:
     """Return what a compiled flow is remembered by: the method where equality sees its flow, else the flow."""
     return method if type(method).__hash__ is not tuple.__hash__ else flow_of(method)
@@ -219,13 +225,22 @@ def _key(method: Any) -> Any:
 
 def _solver(field: Field, options: dict, name: str, piece: Piece, t: float, z: np.ndarray) -> Any:
     """Return a SciPy solver of the field on the rest of a piece."""
-    seen = jnp.array([piece.first, piece.last])
-    kind = scipy_rk.scipy_solver(name)
-    if name in scipy_rk.EXPLICIT and z.size >= COMPILED:
+    seen = np.array([piece.first, piece.last])
+    kind, rate = scipy_rk.scipy_solver(name), _rate(field, name, z.size)
+    if _is_compiled(name, z.size):
         kind = scipy_rk.compiled(name, partial(field.step, name, seen))
     if SOLVERS[name]:
         options = options | {"jac": lambda t, z: np.asarray(field.jacobian(seen, z))}
-    return kind(lambda t, z: np.asarray(field.rate(seen, z)), t, z, piece.end, **options)
+    return kind(lambda t, z: np.asarray(rate(seen, z)), t, z, piece.end, **options)
+
+
+def _is_compiled(name: str, unknowns: int) -> bool:
+    return name in scipy_rk.EXPLICIT and unknowns >= COMPILED
+
+
+def _rate(field: Field, name: str, unknowns: int) -> Callable:
+    """Return the function (seen, z) -> z' that goes with a solver."""
+    return field.rate_by_step(name) if _is_compiled(name, unknowns) else field.rate
 
 
 class _Event:
@@ -259,36 +274,6 @@ def _explanation(done: stepping.Run, end: float) -> str:
         implicit = "solver='auto' or 'Radau', " if done.z.size <= AUTO_UNKNOWNS else ""
         return f"{where}: use {implicit}a shorter time, or max_nfev=None to go on all the same."
     return f"{where}: the flow may blow up or be stiff; try solver='Radau', a smaller learning rate or a shorter time."
-
-
-def _numbers(state: State) -> State:
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if jnp.issubdtype(getattr(leaf, "dtype", np.float64), jax.dtypes.prng_key):
-            raise TypeError(
-                f"a flow moves numbers, but state{jax.tree_util.keystr(keys)} is a key of random numbers: noise needs "
-                "a stochastic equation, such as `diffuse` solves."
-            )
-    return state
-
-
-def _continuous(state: State, mask: tuple[bool, ...], dt: Any, time: float, made: int | None) -> State:
-    """Return the state as a point of the flow: floats, counters turned into the clock, which must show `time`.
-
-    Where the updates made are given, they are what the clock shows: a counter may start at 1, or count failures.
-    """
-
-    def as_time(leaf):
-        counts = jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.integer)
-        moved = jnp.asarray(leaf, float) * (float(dt) if counts else 1.0)
-        shown = moved if made is None else made * float(dt)
-        if np.any(abs(np.asarray(shown) - time) > 1e-9 * max(1.0, abs(time))):
-            raise ValueError(
-                f"times must start where the state's clock stands, but times[0] = {time:g} and the clock shows "
-                f"{float(np.ravel(shown)[0]):g}: start there, or pass another state."
-            )
-        return moved
-
-    return tree.float64(with_clock(state, mask, as_time))
 
 
 def _check_memory(solver: str, unknowns: int) -> None:

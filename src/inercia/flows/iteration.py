@@ -18,7 +18,7 @@ import optax
 from inercia.core import check, tree
 from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Family, Params, State
-from inercia.core.optimizer_state import advance, start_state, updates_made
+from inercia.core.optimizer_state import Alone, advance, start_state, updates_made
 from inercia.core.partial_loss import separated
 from inercia.core.path import Path
 from inercia.core.precision import in_float64
@@ -74,7 +74,7 @@ def iterate(
         >>> path.times.tolist(), path.params.tolist()
         ([0.0, 1.0, 2.0, 3.0], [1.0, 0.5, 0.25, 0.125])
     """
-    return _iterate(method, (_Alone(method), 1.0), loss, params, check.recorded(steps, every), state, start, observe)
+    return _iterate(method, (Alone(method), 1.0), loss, params, check.recorded(steps, every), state, start, observe)
 
 
 def iterate_refined(
@@ -82,15 +82,6 @@ def iterate_refined(
 ) -> Path:
     """Iterate `family(dt)`, with the same program for every dt; as `iterate`, but the family is traced in dt."""
     return _iterate(family(dt), (family, dt), loss, params, check.recorded(steps, every), state, None, None)
-
-
-class _Alone(NamedTuple):
-    """The family that consists of one method."""
-
-    method: Any
-
-    def __call__(self, dt: Any) -> Any:
-        return self.method
 
 
 def _iterate(
@@ -105,7 +96,7 @@ def _iterate(
 ) -> Path:
     steps, every = length
     check.optimizer(method)
-    dt = float(getattr(method, "dt", 1.0))
+    dt, member = float(getattr(method, "dt", 1.0)), (member[0], float(member[1]))
     _refuse_tracers(params, state, start)
     check.some_params(params)
     start = None if start is None else check.number("start", start)
@@ -115,11 +106,11 @@ def _iterate(
         data = tree.float64(data)
         bound = program.bind(data)
         check.loss_of(bound, theta)
-        begin = start_state(method, theta, state, jax.jit(bound).eval_shape(theta).dtype)
+        begin = start_state(method, theta, state, jax.jit(bound).eval_shape(theta).dtype, member)
         watched = {name: _observer(watcher) for name, watcher in (observe or {}).items()}
         memory = {name: watcher.init(theta, begin) for name, watcher in watched.items()}
         run = partial(_run, member[0], program, points=steps // every, watched=tuple(watched.items()))
-        recorded = run(float(member[1]), data, theta, begin, every, memory)
+        recorded = run(member[1], data, theta, begin, every, memory)
         _refuse_tracers(recorded)
         theta, moments, losses, seen = tree.to_numpy(recorded)
         made = updates_made(method, params, begin) if start is None and state is not None else None
@@ -171,20 +162,28 @@ def _run(family, program, dt, data, params, state, every, memory, points, watche
     def write(path, k, row):
         return jax.tree.map(lambda rows, leaf: rows.at[k].set(leaf), path, row)
 
-    def point(k, carried):
-        carry, memory, path = carried
+    def update(k, carried):
+        carry, first = carried
         after, value = step(carry)
-        params, state = carry
-        seen, memory = look(params, state, memory)
-        path = write(path, k, (*carry, value, seen))
-        return jax.lax.fori_loop(0, every - 1, lambda _, c: step(c)[0], after), memory, path
+        return after, jnp.where(k == 0, value, first)
 
-    # One buffer, written in place: joining a stack and its last row would need the memory twice.
+    def point(k, carried):
+        carry, memory, path, losses = carried
+        seen, memory = look(*carry, memory)
+        path = write(path, k, (*carry, seen))
+        # One more update after the last point, dropped: its loss is asked for, and a second gradient in the program
+        # would double the time of compilation.
+        many = jnp.where(k < points, every, 1)
+        after, value = jax.lax.fori_loop(0, many, update, (carry, jnp.zeros((), losses.dtype)))
+        return after, memory, path, losses.at[k].set(value)
+
+    # Buffers written in place: joining a stack and its last row would need the memory twice.
     start = jax.tree.map(jnp.asarray, (params, state))
-    row = (*start, jnp.asarray(loss(params)), jax.tree.map(jnp.zeros_like, jax.eval_shape(look, *start, memory)[0]))
+    row = (*start, jax.tree.map(jnp.zeros_like, jax.eval_shape(look, *start, memory)[0]))
     path = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (points + 1, *leaf.shape)), row)
-    (params, state), memory, path = jax.lax.fori_loop(0, points, point, (start, memory, path))
-    return write(path, points, (params, state, loss(params), look(params, state, memory)[0]))
+    losses = jnp.zeros(points + 1, jax.eval_shape(step, start)[1].dtype)
+    _, _, (*path, seen), losses = jax.lax.fori_loop(0, points + 1, point, (start, memory, path, losses))
+    return *path, losses, seen
 
 
 def diverged_at(times: np.ndarray, params: Any, state: Any, loss: Any) -> float | None:

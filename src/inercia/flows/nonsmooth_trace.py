@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from inercia.core import jaxprs
 
 #: What a value is: free of the arguments, a function of them, the truth of a comparison of them with 0 or with another.
 _FREE, _DEPENDS, _SIGN, _TRUTH = range(4)
@@ -83,7 +84,7 @@ def operations(function: Callable, *args: Any, derivative: bool = False) -> list
     return found
 
 
-def _walk(closed: ClosedJaxpr, inputs: list, found: list[Operation], derivative: bool) -> list:
+def _walk(closed: Any, inputs: list, found: list[Operation], derivative: bool) -> list:
     """Go through the equations with pairs (value, kind); inside loops, where a value is not one, it is None."""
     jaxpr = closed.jaxpr
     env: dict[Any, tuple] = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -93,7 +94,7 @@ def _walk(closed: ClosedJaxpr, inputs: list, found: list[Operation], derivative:
     for i, eqn in enumerate(jaxpr.eqns):
         if i not in evaluated:
             continue
-        given = [(v.val, _FREE) if isinstance(v, Literal) else env[v] for v in eqn.invars]
+        given = [(v.val, _FREE) if isinstance(v, jaxprs.Literal) else env[v] for v in eqn.invars]
         noted = found if i in counted else []
         inner = _inner(eqn)
         if eqn.primitive.name not in _LOOPS and len(inner) == 1 and len(inner[0].jaxpr.invars) == len(given):
@@ -113,24 +114,25 @@ def _walk(closed: ClosedJaxpr, inputs: list, found: list[Operation], derivative:
                 out = out if eqn.primitive.multiple_results else [out]
             result = [(value, kind) for value in out]
         env |= dict(zip(eqn.outvars, result, strict=True))
-    return [(v.val, _FREE) if isinstance(v, Literal) else env[v] for v in jaxpr.outvars]
+    return [(v.val, _FREE) if isinstance(v, jaxprs.Literal) else env[v] for v in jaxpr.outvars]
 
 
-def _inner(eqn: Any) -> list[ClosedJaxpr]:
+def _inner(eqn: Any) -> list:
     """Return the jaxprs that an equation calls: jit, custom derivatives, loops."""
+    closed, opened = jaxprs.ClosedJaxpr, jaxprs.Jaxpr
     parts = [j for p in eqn.params.values() for j in (p if isinstance(p, (tuple, list)) else (p,))]
-    return [ClosedJaxpr(j, ()) if isinstance(j, Jaxpr) else j for j in parts if isinstance(j, (Jaxpr, ClosedJaxpr))]
+    return [closed(j, ()) if isinstance(j, opened) else j for j in parts if isinstance(j, (opened, closed))]
 
 
-def _live(jaxpr: Jaxpr, derivative: bool) -> set[int]:
+def _live(jaxpr: Any, derivative: bool) -> set[int]:
     """Return the numbers of the equations on which the outputs, or their derivatives, depend."""
-    needed = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    needed = {v for v in jaxpr.outvars if not isinstance(v, jaxprs.Literal)}
     live = set()
     for i, eqn in reversed(list(enumerate(jaxpr.eqns))):
         if needed.intersection(eqn.outvars):
             live.add(i)
             if not (derivative and eqn.primitive.name == "stop_gradient"):
-                needed.update(v for v in eqn.invars if not isinstance(v, Literal))
+                needed.update(v for v in eqn.invars if not isinstance(v, jaxprs.Literal))
     return live
 
 
@@ -145,11 +147,11 @@ def _kind_of(eqn: Any, values: list, kinds: list[int], found: list[Operation]) -
         found.append(Operation(name, kind, None if inside else branch(*values, **eqn.params)))
 
     first = eqn.invars[0].aval.dtype
-    infinite = any(isinstance(v, Literal) and not np.all(np.isfinite(v.val)) for v in eqn.invars)
+    infinite = any(isinstance(v, jaxprs.Literal) and not np.all(np.isfinite(v.val)) for v in eqn.invars)
     if name in _COMPARISONS:
         if eqn.invars[0] is eqn.invars[1] or infinite:
             return _FREE  # a look for nan or infinity
-        return _SIGN if any(isinstance(v, Literal) and np.all(v.val == 0) for v in eqn.invars) else _TRUTH
+        return _SIGN if any(isinstance(v, jaxprs.Literal) and np.all(v.val == 0) for v in eqn.invars) else _TRUTH
     if (name in ("select_n", "cond") and kinds[0] >= _SIGN) or name == "while":
         note("guard" if kinds[0] == _SIGN else "branch", lambda which, *_, **__: which, "branch")
     elif name == "select_n":

@@ -62,7 +62,7 @@ def scipy_solver(name: str) -> Any:
 
 
 def compiled(name: str, step: Callable[..., tuple]) -> type:
-    """Return scipy's solver `name`; `step(slopes, y, f, h, rtol, atol)` is `stages` compiled, the slopes donated."""
+    """Return scipy's solver `name`; `step(slopes, y, f, h, rtol, atol, n_stages)` is `stages` compiled."""
     base = scipy_solver(name)
 
     class Compiled(base):
@@ -77,8 +77,10 @@ def compiled(name: str, step: Callable[..., tuple]) -> type:
                 end = self.t_bound if self.direction * (end - self.t_bound) > 0 else end
                 h = end - t
                 if self.slopes is None:
-                    self.slopes = jnp.zeros((self.n_stages + 1, self.n))
-                self.slopes, y, f, error, stiffness = step(self.slopes, self.y, self.f, h, self.rtol, self.atol)
+                    self.slopes = np.zeros((self.n_stages + 1, self.n))
+                self.slopes, y, f, error, stiffness = step(
+                    self.slopes, self.y, self.f, h, self.rtol, self.atol, self.n_stages
+                )
                 self.nfev += self.n_stages
                 error = float(error)
                 wanted = 0.9 * error**self.error_exponent if error != 0 else most
@@ -114,8 +116,10 @@ def _last_difference(tableau: Any) -> np.ndarray:
     return weights
 
 
-def stages(name: str, rate: Callable, slopes: Any, y: Any, f: Any, h: Any, rtol: Any, atol: Any) -> tuple:
-    """Make one step from y, where f = rate(y).
+def stages(
+    name: str, rate: Callable, slopes: Any, y: Any, f: Any, h: Any, rtol: Any, atol: Any, count: Any = None
+) -> tuple:
+    """Make one step from y, where f = rate(y); or only the first `count` of its stages, for h = 0 and 1 rate(y) itself.
 
     Returns:
         The slopes (stages + 1, n), written over those given; y+; f+; the scaled error; the stiffness.
@@ -133,7 +137,8 @@ def stages(name: str, rate: Callable, slopes: Any, y: Any, f: Any, h: Any, rtol:
 
     # One loop over the stages keeps one copy of the gradient in the program. The old slopes are cleared, for 0 * nan.
     slopes = jnp.zeros_like(slopes).at[0].set(f)
-    slopes, after = jax.lax.fori_loop(0, tableau.n_stages, stage, (slopes, y))
+    count = tableau.n_stages if count is None else count
+    slopes, after = jax.lax.fori_loop(0, count, stage, (slopes, y))
     scale = atol + rtol * jnp.maximum(abs(y), abs(after))
     if name == "DOP853":
         fifth, third = (jnp.sum(((E @ slopes) / scale) ** 2) for E in (tableau.E5, tableau.E3))
@@ -143,4 +148,4 @@ def stages(name: str, rate: Callable, slopes: Any, y: Any, f: Any, h: Any, rtol:
         error = jnp.sqrt(jnp.mean((h * (tableau.E @ slopes) / scale) ** 2))
     apart = jnp.linalg.norm(jnp.asarray(_last_difference(tableau)) @ slopes)
     stiff = jnp.linalg.norm(slopes[-1] - slopes[-2]) / jnp.where(apart > 0, apart, jnp.inf)
-    return slopes, after, slopes[-1], error, stiff
+    return slopes, after, slopes[count], error, stiff

@@ -138,23 +138,23 @@ def nonsmooth_in_loss(loss: Any, params: Params) -> list[str]:
         theta = tree.float64(params)
         names: list[str] = []
 
-        def branches(params):
+        def look(params):
             found = operations(loss, params, derivative=True)
             names[:] = ["a branch on a value" if o.name == "branch" else o.name for o in found]
             return [o.branch for o in found]
 
-        abstract = jax.eval_shape(branches, theta)
+        abstract = jax.eval_shape(look, theta)
         if not names:
             return []
         met = {name for name, branch in zip(names, abstract, strict=True) if branch is None}  # inside a loop: unseen
-        line, direction = _line(theta, 0), jax.tree.map(jnp.subtract, _line(theta, 0)(1.0), theta)
-        look, slopes = jax.jit(branches), jax.jit(partial(_slopes, loss))
+        line, direction = _line(theta, 0), jax.tree.map(np.subtract, _line(theta, 0)(1.0), tree.to_numpy(theta))
 
         def seen(s, name):
-            return np.concatenate([np.ravel(b) for b, n in zip(look(line(s)), names, strict=True) if n == name])
+            branches = _branches(loss, line(s))
+            return np.concatenate([np.ravel(b) for b, n in zip(branches, names, strict=True) if n == name])
 
         for name in set(names) - met:
-            if _felt(partial(seen, name=name), lambda s: slopes(line(s), direction)):
+            if _felt(partial(seen, name=name), lambda s: _slopes(loss, line(s), direction)):
                 met.add(name)
     return sorted(met)
 
@@ -169,7 +169,13 @@ def _felt(branch: Callable, slopes: Callable) -> bool:
     return False
 
 
-def _slopes(loss: Any, params: Params, direction: Params) -> list:
+@partial(jax.jit, static_argnums=0)
+def _branches(loss, params):
+    return [o.branch for o in operations(loss, params, derivative=True)]
+
+
+@partial(jax.jit, static_argnums=0)
+def _slopes(loss, params, direction):
     """Return gradient and curvature along a direction, as rows of one point."""
     both = jax.jvp(jax.grad(loss), (params,), (direction,))
     return [jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(part)])[None] for part in both]
@@ -180,9 +186,10 @@ def _line(params: Params, seed: int) -> Any:
     rng = np.random.default_rng(seed)
 
     def random(p):
-        size = jnp.sqrt(jnp.mean(jnp.abs(p) ** 2))
-        return rng.uniform(0.5, 1.5, p.shape) * rng.choice([-1, 1], p.shape) * jnp.where(size > 0, size, 1.0)
+        size = np.sqrt(np.mean(np.abs(p) ** 2))
+        return rng.uniform(0.5, 1.5, p.shape) * rng.choice([-1, 1], p.shape) * (size if size > 0 else 1.0)
 
+    params = tree.to_numpy(params)
     direction = jax.tree.map(random, params)
     return lambda s: jax.tree.map(lambda p, d: p + s * d, params, direction)
 
@@ -217,7 +224,7 @@ def _choice_jumps(transformation: Any, params: Params, state: State | None, foun
     with jax.enable_x64(True):
         theta = tree.float64(params)
         fixed = start_state(transformation, theta) if state is None else jax.tree.map(jnp.asarray, state)
-        zero = jax.tree.map(jnp.zeros_like, theta)
+        zero = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), theta)
         room = max(1, _ROOM // sum(leaf.size for leaf in jax.tree.leaves(theta)))
         ends = np.concatenate([-_SIZES[::-1], _SIZES])
         for seed in range(2):
@@ -229,7 +236,7 @@ def _choice_jumps(transformation: Any, params: Params, state: State | None, foun
                     cell = _crossing(lambda s, at=at, i=i: at(s)[1][i], low, high)
                     if _apart(*(at(end)[0] for end in cell)).max() > _JUMP:
                         return True
-            fixed = update_of(transformation, bowl, theta, fixed, direction)[1]
+            fixed = update_of(transformation, bowl, theta, fixed, jax.device_put(direction))[1]
     return False
 
 

@@ -7,6 +7,7 @@ the flow has two values at t = b, and a solver that stops there must read the on
 piece, and in the piece [b_i, b_(i+1)) it sees the clock min(max(t, b_i), b_(i+1)-), the last number before b_(i+1).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from inercia.core.method import Params, State
 from inercia.flows import scipy_rk
 
 #: The first and the last time that a flow may see when it has no breakpoints.
-EVERYWHERE = (-np.inf, np.inf)
+EVERYWHERE = np.array([-np.inf, np.inf])
 
 
 class Field(NamedTuple):
@@ -39,9 +40,27 @@ class Field(NamedTuple):
         """Return the matrix of derivatives of z' in z."""
         return _jacobian(self.equation, self.params, self.state, seen, z)
 
+    def rate_size(self, z: Any) -> int:
+        """Return the number of entries of z', not computed."""
+        return _compiled_rate.eval_shape(self.equation, self.params, self.state, EVERYWHERE, z).size
+
     def step(self, solver: str, seen: Any, *arrays: Any) -> tuple:
         """Make one step of an explicit solver, as `scipy_rk.stages`; the slopes, first of the arrays, are donated."""
-        return _step(self.equation, solver, self.params, self.state, seen, *arrays)
+        slopes, y, f, *numbers, count = arrays
+        numbers = map(np.float64, numbers)  # of one type, for one program
+        return _step(self.equation, solver, self.params, self.state, seen, slopes, y, f, *numbers, np.int32(count))
+
+    def rate_by_step(self, solver: str) -> Callable[[Any, Any], jax.Array]:
+        """Return `rate` by the program of `step`: one of its own would hold another gradient to compile."""
+        scratch: list[Any] = []
+
+        def rate(seen, z):
+            slopes = scratch.pop() if scratch else np.zeros((scipy_rk.scipy_solver(solver).n_stages + 1, z.size))
+            slopes, _, found, _, _ = self.step(solver, seen, slopes, z, np.zeros_like(z), 0.0, 0.0, 1.0, 1)
+            scratch.append(slopes)
+            return found
+
+        return rate
 
     def event(self, event: Any, t: Any, z: Any) -> float:
         """Return event(t, params, state)."""
@@ -116,8 +135,8 @@ def _jacobian(equation, params, state, seen, z):
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
 @fast_convolutions
-def _step(equation, solver, params, state, seen, slopes, y, f, h, rtol, atol):
-    return scipy_rk.stages(solver, partial(_rate, equation, params, state, seen), slopes, y, f, h, rtol, atol)
+def _step(equation, solver, params, state, seen, slopes, y, f, h, rtol, atol, count):
+    return scipy_rk.stages(solver, partial(_rate, equation, params, state, seen), slopes, y, f, h, rtol, atol, count)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from inercia.core import check
+from inercia.core.values import ByValue
 from inercia.problems.labels import check_labels
 from inercia.problems.network import Network
 
@@ -120,7 +121,7 @@ def accuracy(network: Network) -> Callable[[Any, tuple[Any, Any]], Array]:
         right = jnp.argmax(prediction, axis=-1) == y
         return jnp.mean(right & ~jnp.isnan(prediction).any(axis=-1))
 
-    return share
+    return ByValue(share, network)
 
 
 def _some(rows: tuple[int, ...]) -> None:

@@ -12,7 +12,7 @@ remainder out of that epoch, and each epoch leaves out other rows.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +22,8 @@ from jaxtyping import Array, Int
 from inercia.core import check
 
 SAMPLERS = ("shuffle", "partition", "full")
+#: Rows from which the epochs are drawn one after the other.
+_LONG = 512
 
 
 class Sampler(NamedTuple):
@@ -115,7 +117,10 @@ def _shuffle(rows: int, batch_size: int) -> Sampler:
     def select(key, start, steps, aligned=False):
         first = start // batches
         spanned = -(-steps // batches) if aligned or batches == 1 else (steps - 2) // batches + 2
-        order = jax.vmap(one_epoch, (None, 0))(key, first + jnp.arange(spanned))
+        draw, epochs = partial(one_epoch, key), first + jnp.arange(spanned)
+        # One after the other, where an epoch is long enough for a loop: drawn together they take three times as long
+        # to compile.
+        order = jax.lax.map(draw, epochs) if rows >= _LONG else jax.vmap(draw)(epochs)
         order = order.reshape(spanned * batches, batch_size)
         return jax.lax.dynamic_slice_in_dim(order, start - first * batches, steps)
 

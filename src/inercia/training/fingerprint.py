@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from inercia.core import check
+from inercia.core import check, jaxprs
 from inercia.core.method import Method
 from inercia.core.optimizer_state import updated
 
@@ -79,7 +78,7 @@ def is_key(leaf: Any) -> bool:
 
 
 def _constants(inner: Any) -> Iterator[Any]:
-    if isinstance(inner, ClosedJaxpr | Jaxpr):
+    if isinstance(inner, jaxprs.ClosedJaxpr | jaxprs.Jaxpr):
         yield from getattr(inner, "consts", ())  # an open jaxpr has none before jax 0.12
         for equation in inner.eqns:
             yield from _constants(list(equation.params.values()))
