@@ -152,6 +152,8 @@ def _check_method(method: Any, order: int) -> None:
         )
     if isinstance(method.flow, NoFlow):
         raise TypeError(f"diffuse needs a flow, but {method.flow.reason} Take smooth > 0.")
+    if hasattr(method.flow, "project"):
+        raise ValueError(f"diffuse takes updates for steps of a flow, but the state of {name} jumps, as a maximum does.")
     form = linear_form(method)
     if order == 2 and form is not None and not form.constant:
         raise ValueError("diffuse of order 2 needs constant hyperparameters, but one is a schedule.")
