@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from inercia.core import check, tree
 from inercia.core.linear_form import linear_form
@@ -45,7 +46,7 @@ class Diffusion(NamedTuple):
 
 
 def diffuse(
-    method: Method,
+    method: optax.GradientTransformation,
     loss: Callable,
     params: Params,
     batches: Any,
@@ -61,7 +62,7 @@ def diffuse(
     """Sample the stochastic differential equation of a method on randomly drawn fixed batches.
 
     Args:
-        method: a method with a flow, such as `sgd`, `momentum`, `rmsprop`, `adam`, `adamw`, `sign_sgd(smooth=)`, chains.
+        method: a method with a flow, as `sgd`, `momentum`, `rmsprop`, `adam`, `adamw`, `sign_sgd(smooth=)`, chains.
         loss: (params, batch) -> scalar.
         params: common start, float64 inside.
         batches: tree of arrays whose leading axis is that of the N_b batches.
@@ -93,7 +94,7 @@ def diffuse(
         (5, 2)
     """
     diffrax, lineax = _diffrax()
-    _check_method(method, order)
+    method = _checked_method(method, order)
     paths, substeps = check.integer("paths", paths), check.integer("substeps", substeps)
     check.nonnegative("noise", noise)
     h = method.dt / substeps
@@ -141,8 +142,8 @@ def _start(method: Method, theta: Params, state: State | None, time: float) -> S
     return tree.float64(with_clock(floats, counters, lambda n: n * float(method.dt)))
 
 
-def _check_method(method: Any, order: int) -> None:
-    """Raise unless the method has a flow whose updates are its Euler steps, and the order."""
+def _checked_method(method: Any, order: int) -> Method:
+    """Return the method, or raise unless it has a flow whose Euler steps its updates are, and the order."""
     check.optimizer(method)
     name = getattr(method, "name", "") or type(method).__name__
     if not isinstance(method, Method):
@@ -153,7 +154,9 @@ def _check_method(method: Any, order: int) -> None:
     if isinstance(method.flow, NoFlow):
         raise TypeError(f"diffuse needs a flow, but {method.flow.reason} Take smooth > 0.")
     if hasattr(method.flow, "project"):
-        raise ValueError(f"diffuse takes updates for steps of a flow, but the state of {name} jumps, as a maximum does.")
+        raise ValueError(
+            f"diffuse takes updates for steps of a flow, but the state of {name} jumps, as a maximum does."
+        )
     form = linear_form(method)
     if order == 2 and form is not None and not form.constant:
         raise ValueError("diffuse of order 2 needs constant hyperparameters, but one is a schedule.")
@@ -165,6 +168,7 @@ def _check_method(method: Any, order: int) -> None:
             "diffuse assumes a second moment that stays above 0, but centered takes |m|^2 from it, and m has noise: "
             "use centered=False."
         )
+    return method
 
 
 def _check_start(equation: StochasticFlow, start: State) -> None:
@@ -172,13 +176,12 @@ def _check_start(equation: StochasticFlow, start: State) -> None:
     method = equation.method
     form = linear_form(method)
     second = None if form is None else form.second_moment
-    averages = getattr(start, "nu", None)
-    if second is not None and not second.corrected and averages is not None:
-        if any(float(jnp.min(leaf)) <= 0 for leaf in jax.tree.leaves(averages)):
-            raise ValueError(
-                f"diffuse needs a second moment above 0, but that of {method.name} starts at 0, where dW / sqrt(t) has "
-                "infinite variance: use bias_correction=True, a positive initial scale, or state=..."
-            )
+    averages = jax.tree.leaves(getattr(start, "nu", None))
+    if second is not None and not second.corrected and any(float(jnp.min(leaf)) <= 0 for leaf in averages):
+        raise ValueError(
+            f"diffuse needs a second moment above 0, but that of {method.name} starts at 0, where dW / sqrt(t) has "
+            "infinite variance: use bias_correction=True, a positive initial scale, or state=..."
+        )
     if equation.noise != 1 and not equation.linear[: equation.size].all():
         raise ValueError(
             f"noise scales the covariance, but the step of {method.name} is not linear in the gradient and sees its "

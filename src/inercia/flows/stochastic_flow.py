@@ -4,10 +4,10 @@ With F_j = F(g_j, z) the flow of the method at the gradient of batch j, z = (the
 
     dz = mean_j F_j dt' + sqrt(dt) (1/sqrt N_b) sum_j (F_j - mean F) dB_j,      N_b independent Brownian motions
 
-so that the root of the covariance is exact and needs no matrix. Where the flow is linear in the gradient, the sum is the
-flow of one gradient, that of the batch losses weighted by dB_j - mean dB: one reverse pass. Otherwise each batch has
-its own. Leaves of the state that are not linear in the gradient, as averages of |g|^2, move by their mean alone: the
-noise of an average of squares is of higher order in 1-b, and a Brownian one would make it negative.
+so that the root of the covariance is exact and needs no matrix. Where the flow is linear in the gradient, the sum is
+the flow of one gradient, that of the batch losses weighted by dB_j - mean dB: one reverse pass. Otherwise each batch
+has its own. Leaves of the state that are not linear in the gradient, as averages of |g|^2, move by their mean alone:
+the noise of an average of squares is of higher order in 1-b, and a Brownian one would make it negative.
 """
 
 from collections.abc import Callable
@@ -98,5 +98,6 @@ def _linear(equation: StochasticFlow, z: jax.Array) -> np.ndarray:
     """Say for each entry of z whether its rate is linear in the gradient, at averages and a time that are not 0."""
     g = jnp.asarray(np.random.default_rng(0).normal(size=equation.size))
     warm = jnp.concatenate([z[: equation.size], jnp.ones(len(z) - equation.size)])
-    none, once, twice = (np.asarray(_rate(equation, warm, factor * g)) for factor in (0.0, 1.0, 2.0))
+    rates = jax.jit(jax.vmap(lambda factor: _rate(equation, warm, factor * g)))
+    none, once, twice = np.asarray(rates(jnp.arange(3.0)))
     return abs(twice - 2 * once + none) <= 1e-9 * (abs(twice) + abs(none) + 1e-300)

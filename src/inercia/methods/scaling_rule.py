@@ -1,14 +1,14 @@
 """The method for batches kappa times as large: the rule under which the stochastic equation stays the same.
 
-The covariance of the gradient falls to Sigma / kappa, and one update stands for kappa of the old ones. All decays forget
-as fast as before per row, b -> 1 - kappa (1-b), and
+The covariance of the gradient falls to Sigma / kappa, and one update stands for kappa of the old ones. All decays
+forget as fast as before per row, b -> 1 - kappa (1-b), and
 
     linear       sgd, momentum        a -> kappa a
     square root  rmsprop, adam, ...   a -> sqrt(kappa) a,   eps -> eps / sqrt(kappa),   w -> sqrt(kappa) w
 
 because the second moment, taken for noise, falls as Sigma does: a g kappa = (sqrt(kappa) a) g / sqrt(1/kappa). What
-stands inside the root, and its start, falls by kappa. A memory that is a sum of gradients, not an average, is shorter by
-kappa, which its rate makes up for by one power more.
+stands inside the root, and its start, falls by kappa. A memory that is a sum of gradients, not an average, is shorter
+by kappa, which its rate makes up for by one power more.
 
 The square-root rule needs kappa |g|^2 << tr Sigma: with r^2 = |g|^2 / tr Sigma the second moment falls to
 (1/kappa + r^2) / (1 + r^2), so that steps are those of the rule times sqrt((1 + r^2) / (1 + kappa r^2)).
@@ -18,10 +18,12 @@ Source: Malladi, Lyu, Panigrahi & Arora 2022; for SGD Goyal et al. 2017. Momentu
 
 import math
 import warnings
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from inercia.core import check
 from inercia.core.linear_form import LinearForm, linear_form
@@ -37,7 +39,7 @@ _NEUTRAL |= {"mask", "dt"}
 _TOLERANCE = 0.1
 
 
-def scale(method: Method, kappa: float, *, signal: Params = None) -> Method:
+def scale(method: optax.GradientTransformation, kappa: float, *, signal: Params = None) -> Method:
     """Return the method for batches kappa times as large, by the linear or the square-root rule.
 
         every decay     b -> 1 - kappa (1-b)
@@ -71,12 +73,12 @@ def scale(method: Method, kappa: float, *, signal: Params = None) -> Method:
     """
     kappa = check.number("kappa", kappa)
     check.positive("kappa", kappa)
-    second_moment = _form(method).second_moment
-    hyper = {name: _scaled(name, value, kappa, method) for name, value in method.hyper.items()}
-    if signal is not None and second_moment is not None:
+    form = _form(method)
+    known: Any = method
+    hyper = {name: _scaled(name, value, kappa, known) for name, value in known.hyper.items()}
+    if signal is not None and form.second_moment is not None:
         _judge(kappa, signal)
-    factory: Any = method.factory
-    return factory(**hyper)
+    return known.factory(**hyper)
 
 
 def _form(method: Any) -> LinearForm:
@@ -101,7 +103,7 @@ def _scaled(name: str, value: Any, kappa: float, method: Method) -> Any:
     if power is None:
         return value
     factor = kappa**power
-    return _stretched(value, kappa, factor) if callable(value) else value * factor
+    return partial(_stretched, value, kappa, factor) if callable(value) else value * factor
 
 
 def _decay(name: str, value: Any, kappa: float) -> Any:
@@ -117,14 +119,10 @@ def _decay(name: str, value: Any, kappa: float) -> Any:
     return max(0.0, round(1 - kappa * (1 - value), 15))  # 15 digits: 1 - 4 (1 - 0.9) is meant to be 0.6
 
 
-def _stretched(schedule: Schedule, kappa: float, factor: float) -> Schedule:
+def _stretched(schedule: Schedule, kappa: float, factor: float, step: Any) -> Any:
     """Return the schedule in steps that are kappa old ones each, times a factor."""
     whole = int(kappa) if kappa == int(kappa) else kappa  # an integer leaves counts integers
-
-    def stretched(step: Any) -> Any:
-        return factor * schedule(whole * step)
-
-    return stretched
+    return factor * schedule(whole * step)
 
 
 def _judge(kappa: float, signal: Params) -> None:
@@ -132,7 +130,9 @@ def _judge(kappa: float, signal: Params) -> None:
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(signal)]
     counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves}
     if len(counts) != 1 or min(counts) < 2:
-        raise ValueError(f"signal must hold the gradients of at least 2 batches, but leading axes are {sorted(counts)}.")
+        raise ValueError(
+            f"signal must hold the gradients of at least 2 batches, but leading axes are {sorted(counts)}."
+        )
     n = counts.pop()
     for leaf in leaves:
         check.finite("signal", leaf)
@@ -143,9 +143,10 @@ def _judge(kappa: float, signal: Params) -> None:
     ratio = max(power, 0.0) / noise
     steps = math.sqrt((1 + ratio) / (1 + kappa * ratio))
     if abs(math.log(steps)) > _TOLERANCE:
+        percent = 100 * kappa * ratio / (1 + kappa * ratio)
         warnings.warn(
             f"the square-root rule takes the second moment for noise, but at kappa = {kappa:g} signal is "
-            f"{100 * kappa * ratio / (1 + kappa * ratio):.0f} % of it: steps are {steps:.2f} times what the rule assumes.",
+            f"{percent:.0f} % of it: steps are {steps:.2f} times what the rule assumes.",
             check.InerciaWarning,
             stacklevel=3,
         )
