@@ -54,9 +54,17 @@ def gradients(ratio, n=4000, size=5):
 
 def test_too_much_signal_is_said():
     ia.scale(ia.adam(1e-3), 4, signal=gradients(0.01))  # warnings are errors in the tests
+    ia.scale(ia.adam(1e-3), 8, signal=gradients(0.0, 20, 1000))  # of few batches noise alone is no signal
     ia.scale(ia.sgd(1e-3), 4, signal=gradients(1.0))  # the linear rule does not mind
-    with pytest.warns(ia.InerciaWarning, match="signal is 80 % of it: steps are 0.63 times"):
+    with pytest.warns(ia.InerciaWarning, match="at kappa = 4 mean steps are 0.63 times those"):
         ia.scale(ia.adam(1e-3), 4, signal=gradients(1.0))
+
+
+def test_signal_of_unequal_entries():
+    """One entry with r = 1 among noise, whose steps halve: those without signal move nowhere, and do not count."""
+    given = gradients(0.0)["w"] + np.array([1.0, 0, 0, 0, 0])
+    with pytest.warns(ia.InerciaWarning, match=r"mean steps are 0\.5\d times"):
+        ia.scale(ia.adam(1e-3), 7, signal=given)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +77,9 @@ def test_too_much_signal_is_said():
         (lambda: ia.scale(ia.adagrad(0.1), 2), TypeError, "second moments that forget, but adagrad sums them"),
         (lambda: ia.scale(ia.lion(0.1), 2), TypeError, "whose rules are known, but not lion"),
         (lambda: ia.scale(optax.adam(0.1), 2), TypeError, "but not GradientTransformation"),
-        (lambda: ia.scale(ia.adam(0.1), 2, signal=np.ones((1, 3))), ValueError, "at least 2 batches"),
-        (lambda: ia.scale(ia.adam(0.1), 2, signal=np.ones((3, 3))), ValueError, "they are all equal"),
-        (lambda: ia.scale(ia.adam(0.1), 2, signal=np.full((3, 3), np.nan)), ValueError, "signal must be finite"),
+        (lambda: ia.scale(ia.adam(0.1), 2, signal=np.ones((9, 3))), ValueError, "at least 16 batches"),
+        (lambda: ia.scale(ia.adam(0.1), 2, signal=np.ones((20, 3))), ValueError, "they are all equal"),
+        (lambda: ia.scale(ia.adam(0.1), 2, signal=np.full((20, 3), np.nan)), ValueError, "signal must be finite"),
     ],
 )
 def test_bad_input(call, kind, message):

@@ -10,8 +10,9 @@ because the second moment, taken for noise, falls as Sigma does: a g kappa = (sq
 stands inside the root, and its start, falls by kappa. A memory that is a sum of gradients, not an average, is shorter
 by kappa, which its rate makes up for by one power more.
 
-The square-root rule needs kappa |g|^2 << tr Sigma: with r^2 = |g|^2 / tr Sigma the second moment falls to
-(1/kappa + r^2) / (1 + r^2), so that steps are those of the rule times sqrt((1 + r^2) / (1 + kappa r^2)).
+The square-root rule needs kappa g^2 << Sigma in every entry: with r = g^2 / Sigma the second moment falls to
+(1/kappa + r) / (1 + r) of itself, so that mean steps are those of the rule times sqrt((1 + r) / (1 + kappa r)), and
+over all entries, in norm, times the root of sum r / (1 + kappa r) over sum r / (1 + r).
 
 Source: Malladi, Lyu, Panigrahi & Arora 2022; for SGD Goyal et al. 2017. Momentum's decay, weight decay and sums: ours.
 """
@@ -37,6 +38,8 @@ _NEUTRAL = {"nesterov", "accumulator_dtype", "mu_dtype", "scheme", "eps_in_sqrt"
 _NEUTRAL |= {"mask", "dt"}
 #: By how much steps may differ from the rule's before it is said.
 _TOLERANCE = 0.1
+#: Of how many gradients at least a mean is told from noise.
+_BATCHES = 16
 
 
 def scale(method: optax.GradientTransformation, kappa: float, *, signal: Params = None) -> Method:
@@ -54,15 +57,15 @@ def scale(method: optax.GradientTransformation, kappa: float, *, signal: Params 
         method: of a factory whose update is a linear recursion, its second moments decaying averages, if any: `sgd`,
             `momentum`, `rmsprop`, `scalar_rmsprop`, `adam`, `adamw`, `nadam`.
         kappa: new batch size over the old, above 0.
-        signal: gradients of several batches of the old size at one point, a tree like params with a leading axis of at
-            least 2; where they show too much signal for the square-root rule, it warns. None: nothing is judged.
+        signal: gradients of 16 batches of the old size or more (better hundreds) at one point, a tree like params with
+            one axis more in front; where they show too much signal for the square-root rule, it warns.
 
     Raises:
         TypeError: a method without a rule; a decay that is a schedule.
         ValueError: kappa (1-b) > 1, so that no decay has the memory; kappa not above 0.
 
     Warns:
-        InerciaWarning: steps would be more than 10 % off the rule.
+        InerciaWarning: mean steps would be more than 10 % off the rule.
 
     Example:
         >>> import inercia
@@ -129,24 +132,32 @@ def _judge(kappa: float, signal: Params) -> None:
     """Warn where |g|^2 is no small part of the second moment that the rule takes for noise."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(signal)]
     counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves}
-    if len(counts) != 1 or min(counts) < 2:
+    if len(counts) != 1 or min(counts) < _BATCHES:
         raise ValueError(
-            f"signal must hold the gradients of at least 2 batches, but leading axes are {sorted(counts)}."
+            f"signal must hold the gradients of at least {_BATCHES} batches, so that their mean is seen beside their "
+            f"noise, but its leading axes are {sorted(counts)}."
         )
-    n = counts.pop()
     for leaf in leaves:
         check.finite("signal", leaf)
-    noise = sum(float(leaf.var(axis=0, ddof=1).sum()) for leaf in leaves)
-    power = sum(float((np.abs(leaf.mean(axis=0)) ** 2).sum()) for leaf in leaves) - noise / n  # without its noise
-    if noise == 0:
+    ratios = np.concatenate([_ratios(leaf) for leaf in leaves])
+    if ratios.size == 0:
         raise ValueError("signal must hold gradients of different batches, but they are all equal.")
-    ratio = max(power, 0.0) / noise
-    steps = math.sqrt((1 + ratio) / (1 + kappa * ratio))
+    positive = np.maximum(ratios, 0)
+    if ratios.sum() <= 0:
+        return
+    positive *= ratios.sum() / positive.sum()  # what noise alone leaves above 0 is no signal
+    steps = math.sqrt((positive / (1 + kappa * positive)).sum() / (positive / (1 + positive)).sum())
     if abs(math.log(steps)) > _TOLERANCE:
-        percent = 100 * kappa * ratio / (1 + kappa * ratio)
         warnings.warn(
-            f"the square-root rule takes the second moment for noise, but at kappa = {kappa:g} signal is "
-            f"{percent:.0f} % of it: steps are {steps:.2f} times what the rule assumes.",
+            "the square-root rule takes the second moment for noise, but here it is signal too: at kappa = "
+            f"{kappa:g} mean steps are {steps:.2f} times those that it assumes.",
             check.InerciaWarning,
             stacklevel=3,
         )
+
+
+def _ratios(grads: np.ndarray) -> np.ndarray:
+    """Return |g|^2 / sigma^2 of every entry that has noise, unbiased, from the gradients of several batches."""
+    mean, noise = np.abs(grads.mean(axis=0)) ** 2, grads.var(axis=0, ddof=1)
+    seen = noise > 0
+    return mean[seen] / noise[seen] - 1 / len(grads)
