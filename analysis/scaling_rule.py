@@ -27,6 +27,15 @@ from inercia.plot import save
 RATE, SIGMA, START, TIME, B1, B2 = 0.2, 2.0, 1.5, 4, 0.6, 0.8
 BATCHES = SIGMA * np.array([-1.0, 1.0])
 
+#: Those whose rules are tried on the digits.
+METHODS = {
+    "sgd": ia.sgd(0.01),
+    "momentum": ia.momentum(0.01, 0.9),
+    "rmsprop": ia.rmsprop(5e-4, 0.99, bias_correction=True),
+    "adam": ia.adam(5e-4, 0.9, 0.99),
+    "adamw": ia.adamw(5e-4, 0.9, 0.99, weight_decay=0.3),
+}
+
 
 def bowl(x: jax.Array, centre: jax.Array) -> jax.Array:
     """Return (x - c)^2 / 2."""
@@ -156,17 +165,10 @@ def rules(out: Path, seed: int, fast: bool) -> None:
     """Compare kappa = 1, 2, 4, 8 under the rule, and the largest under the other rule."""
     kappas, steps, seeds = ([1, 4], 400, 12) if fast else ([1, 2, 4, 8], 1600, 48)
     problem = Digits(seed, 2)
-    methods = {
-        "sgd": ia.sgd(0.01),
-        "momentum": ia.momentum(0.01, 0.9),
-        "rmsprop": ia.rmsprop(5e-4, 0.99, bias_correction=True),
-        "adam": ia.adam(5e-4, 0.9, 0.99),
-        "adamw": ia.adamw(5e-4, 0.9, 0.99, weight_decay=0.3),
-    }
-    if fast:
-        methods = {name: methods[name] for name in ("momentum", "adam")}
     shown: tuple = ()
-    for name, method in methods.items():
+    for name, method in METHODS.items():
+        if fast and name not in ("momentum", "adam"):
+            continue
         adaptive = name not in ("sgd", "momentum")
         under = {kappa: problem.moments(ia.scale(method, kappa), kappa, 1, steps, seeds) for kappa in kappas}
         last = kappas[-1]
@@ -213,7 +215,7 @@ def breaks(out: Path, seed: int, fast: bool) -> None:
         Case("from the start, batches of 4 rows", 0, 4, True),
         Case("from the start, batches of 16 rows", 0, 16, True),
     ]
-    method, kappa, found = ia.adam(5e-4, 0.9, 0.99), 8, []
+    method, kappa, found = METHODS["adam"], 8, []
     for case in cases[2:4] if fast else cases:
         problem = Digits(seed, case.epochs)
         with warnings.catch_warnings(record=True) as said:

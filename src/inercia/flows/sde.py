@@ -127,7 +127,7 @@ def diffuse(
 
         sampled = tree.to_numpy(jax.jit(jax.vmap(sample))(jax.random.split(key, paths)))
     over_time = jax.tree.map(lambda leaf: np.moveaxis(leaf, 1, 0), sampled)
-    return Diffusion(times, *sampled, diverged_at(times, *over_time, np.zeros(len(times))))
+    return Diffusion(times, sampled[0], sampled[1], diverged_at(times, *over_time, np.zeros(len(times))))
 
 
 def _start(method: Method, theta: Params, state: State | None, time: float) -> State:

@@ -157,7 +157,7 @@ def _judge(kappa: float, signal: Params) -> None:
 
 
 def _ratios(grads: np.ndarray) -> np.ndarray:
-    """Return |g|^2 / sigma^2 of every entry that has noise, unbiased, from the gradients of several batches."""
-    mean, noise = np.abs(grads.mean(axis=0)) ** 2, grads.var(axis=0, ddof=1)
+    """Return |g|^2 / sigma^2 of every entry that has noise, unbiased for normal noise, from several batches."""
+    n, square, noise = len(grads), np.abs(grads.mean(axis=0)) ** 2, grads.var(axis=0, ddof=1)
     seen = noise > 0
-    return mean[seen] / noise[seen] - 1 / len(grads)
+    return (n - 3) / (n - 1) * square[seen] / noise[seen] - 1 / n
