@@ -233,10 +233,11 @@ def breaks(out: Path, seed: int, fast: bool) -> None:
 
     def draw(ax):
         ax.plot([0.4, 1.05], [0.4, 1.05], color="0.8", lw=0.8)
-        for (x, y), case in zip(found, cases[2:4] if fast else cases, strict=True):
-            ax.plot(x, y, "o", ms=4, color=plot.COLOURS[0])
-            ax.annotate(case.name, (x, y), (-6, 4), textcoords="offset points", fontsize=7, ha="right")
-        ax.set(xlabel="foreseen from the gradients", ylabel=r"displacement at $\kappa$ = 8 over 1", xlim=(0, 1.1))
+        tried = cases[2:4] if fast else cases
+        for point, case, colour, shape in zip(found, tried, plot.COLOURS, "osD^v", strict=False):
+            ax.plot(*point, shape, ms=5, color=colour, label=case.name)
+        ax.set(xlabel="foreseen from the gradients", ylabel=r"displacement at $\kappa$ = 8 over 1", ylim=(0.4, 1.25))
+        ax.legend(fontsize=7, loc="upper left")
 
     print(save(draw, out / "scaling_rule_breaks.png"))
 
