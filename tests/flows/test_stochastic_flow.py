@@ -90,7 +90,7 @@ def one_update(family, theta):
         centred = (moved - moved.mean(axis=0)) / dt
         return moved.mean(axis=0) / dt - equation.drift(z), centred.T @ centred / 4 - roots.T @ roots
 
-    mean, covariance = map(np.asarray, moments(2.0 ** -np.arange(4, 9)))
+    mean, covariance = map(np.asarray, moments(2.0 ** -np.arange(8, 13)))
     assert abs(mean[-1]).max() < 0.2 * max(1, float(abs(equation.drift(z)).max()))
     return abs(mean).max(axis=1), abs(covariance[:, kept][:, :, kept]).max(axis=(1, 2))
 

@@ -84,7 +84,9 @@ def diffuse(
             of unequal number, noise other than 1 for an update that is not linear in the gradient.
         TypeError: a method without a flow.
 
-    Adaptive methods hold the gradients of all batches at once, `paths` times N_b times the params.
+    Adaptive methods hold the gradients of all batches at once, `paths` times N_b times the params. From a cold start
+    Adam's first 1/(1-b1) updates scatter more than the iterates, whose first averages are of few gradients; the
+    error is of first order too, and a warm `state` avoids it.
 
     Example:
         >>> import inercia, jax.numpy as jnp
