@@ -128,8 +128,8 @@ def diffuse(
             return jax.vmap(equation.rebuild)(solution.ys)
 
         sampled = tree.to_numpy(jax.jit(jax.vmap(sample))(jax.random.split(key, paths)))
-    over_time = jax.tree.map(lambda leaf: np.moveaxis(leaf, 1, 0), sampled)
-    return Diffusion(times, sampled[0], sampled[1], diverged_at(times, *over_time, np.zeros(len(times))))
+    moved, states = jax.tree.map(lambda leaf: np.moveaxis(leaf, 1, 0), sampled)
+    return Diffusion(times, sampled[0], sampled[1], diverged_at(times, moved, states, np.zeros(len(times))))
 
 
 def _start(method: Method, theta: Params, state: State | None, time: float) -> State:
