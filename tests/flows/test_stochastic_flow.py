@@ -239,9 +239,7 @@ def test_sign_descent_weakly():
 #: How the state of `scale(method, kappa)` is that of the method times a power of kappa.
 MAPPED = {"count": -1, "nu": -1, "mu": 0, "m": 0}
 RULES = {
-    "sgd": (ia.sgd(0.1), {}),
     "heavy ball": (ia.sgd(0.1, 0.9), {"trace": -1}),
-    "momentum": (ia.momentum(0.1, 0.9), {}),
     "rmsprop": (ia.rmsprop(0.1, 0.9, eps=0.3), {}),
     "rmsprop, eps outside": (ia.rmsprop(0.1, 0.9, eps=0.3, eps_in_sqrt=False), {}),
     "rmsprop with momentum": (ia.rmsprop(0.1, 0.9, eps=0.3, momentum=0.9, bias_correction=True), {"trace": 1}),
