@@ -36,7 +36,9 @@ from inercia.methods import table as _table
 from inercia.methods.chains import chain, masked, partition
 from inercia.methods.momentum import SCHEMES
 from inercia.methods.muon import muon
+from inercia.methods.scaling_rule import scale
 from inercia.methods.table import *
+from inercia.problems.amplified_noise import svag
 from inercia.problems.data import Dataset, Split, digits, split, standardise, teacher
 from inercia.problems.empirical_risk import Risk, accuracy, risk
 from inercia.problems.files import read, read_idx
@@ -140,12 +142,14 @@ __all__ = [
     "risk",
     "rod",
     "sampler",
+    "scale",
     "shards",
     "sharpness",
     "sliding",
     "split",
     "stability",
     "standardise",
+    "svag",
     "teacher",
     "threshold",
     "trace",

@@ -5,7 +5,9 @@ import builtins
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from scipy.integrate import solve_ivp
 
 import inercia as ia
 
@@ -139,20 +141,77 @@ def test_adam_under_pure_noise_has_not_unit_variance():
     assert float(updates[-1].var()) == pytest.approx(0.1 / 1.9, rel=0.1)
 
 
+def run(method, batches=CENTRES, times=(0, 1), **options):
+    return ia.diffuse(method, bowl, 0.0, batches, times, 0, **options)
+
+
+def adam_moments(a, c, sigma, time, start):
+    """E theta and Var theta of theta' = -(a/sigma) m/(1 - e^{-ct}), dm = c (theta dt - m dt + sigma dW), from m = 0.
+
+    Adam on a bowl in the limit of large noise, where v-hat = sigma^2 throughout.
+    """
+
+    def slope(t, y):
+        theta, m, tt, tm, mm = y
+        w = a / sigma / -np.expm1(-c * t)
+        return [-w * m, c * (theta - m), -2 * w * tm, -w * mm + c * (tt - tm), 2 * c * (tm - mm) + (c * sigma) ** 2]
+
+    first = 1e-10
+    begin = [start, c * start * first, start**2, c * start**2 * first, (c * sigma) ** 2 * first]
+    y = solve_ivp(slope, (first, time), begin, "Radau", rtol=1e-9, atol=1e-12).y[:, -1]
+    return y[0], y[2] - y[0] ** 2
+
+
+@pytest.mark.slow
+def test_adam_in_the_limit_of_large_noise_from_a_cold_start():
+    """l = 100 is near it: to 4 standard errors, and 1/l of the moments."""
+    a, sigma, time, l, n = 0.3, 2.0, 4, 100, 4000
+    method = ia.scale(ia.adam(a, 0.6, 0.8), 1 / l)
+    sample = ia.diffuse(method, bowl, 1.5, sigma * jnp.array([-1.0, 1.0]), [0, time * l], 0, n, substeps=1, noise=l)
+    mean, variance = adam_moments(a, 0.4, sigma, time, 1.5)
+    end = sample.params[:, -1]
+    assert sample.diverged is None
+    assert abs(end.mean() - mean) < 4 * np.sqrt(variance / n) + 3 * a / l
+    assert abs(end.var() / variance - 1) < 4 * np.sqrt(2 / n) + 3 / l
+    np.testing.assert_allclose(sample.state.nu[:, -1] / l, sigma**2 * -np.expm1(-0.2 * time), rtol=0.03)
+
+
+def test_batches_without_noise_follow_the_flow_with_its_schedule_from_a_given_state():
+    """Of equal batches the equation is the flow, theta' = -a(t) theta, to the error of Euler's step."""
+    method, times = ia.sgd(lambda t: 0.1 + 0.01 * t), np.array([3.0, 5.0, 8.0])
+    state = method.init(jnp.ones(()))._replace(count=jnp.int32(3))
+    sample = ia.diffuse(method, bowl, 2.0, jnp.zeros(2), times, 0, 2, substeps=64, state=state)
+    exact = 2 * np.exp(-0.1 * (times - 3) - 0.005 * (times**2 - 9))
+    np.testing.assert_allclose(sample.params, [exact] * 2, rtol=2e-3)
+    assert sample.state.count[1].tolist() == times.tolist()
+    with pytest.raises(ValueError, match="clock stands, at 3, but it is 0"):
+        ia.diffuse(method, bowl, 2.0, jnp.zeros(2), [0, 1], 0, state=state)
+
+
+def test_divergence_is_reported():
+    assert run(ia.sgd(1e3), times=[0, 1, 400], substeps=1).diverged == 400
+
+
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("call", "kind", "message"),
     [
-        (lambda: ia.diffuse(ia.adam(0.1), bowl, 0.0, CENTRES, [0, 1], 0), "but the method is adam"),
-        (lambda: ia.diffuse(ia.sgd(0.1, 0.9), bowl, 0.0, CENTRES, [0, 1], 0), "sgd without momentum"),
-        (lambda: ia.diffuse(ia.sgd(lambda k: 0.1), bowl, 0.0, CENTRES, [0, 1], 0), "constant hyperparameters"),
-        (lambda: ia.diffuse(ia.momentum(0.1), bowl, 0.0, CENTRES, [0, 1], 0, order=2), "order must be 1, or 2 for sgd"),
-        (lambda: ia.diffuse(ia.sgd(0.1), bowl, 0.0, CENTRES, [0, 0.03], 0), "multiples of dt / substeps = 0.0625"),
-        (lambda: ia.diffuse(ia.sgd(0.1), bowl, 0.0, (CENTRES, CENTRES[:2]), [0, 1], 0), r"theirs are \[2, 3\]"),
-        (lambda: ia.diffuse(ia.sgd(0.1), bowl, 0.0, CENTRES, [0, 1], 0, paths=0), "paths must be at least 1"),
+        (lambda: run(optax.adam(0.1)), TypeError, "mean and the covariance of a method's flow over the batches"),
+        (lambda: run(ia.sign_sgd(0.1)), TypeError, "its update jumps where a sign changes.*Take smooth > 0"),
+        (lambda: run(ia.adamax(0.1)), ValueError, "the state of adamax jumps, as a maximum does"),
+        (lambda: run(ia.rmsprop(0.1)), ValueError, "second moment above 0, but that of rmsprop starts at 0"),
+        (lambda: run(ia.rmsprop(0.1, centered=True)), ValueError, "stays above 0, but centered takes"),
+        (lambda: run(ia.sign_sgd(0.1, smooth=1.0), noise=0.5), ValueError, "sees its whole distribution"),
+        (lambda: run(ia.sgd(0.1), noise=-1.0), ValueError, "noise must be a finite number of at least 0"),
+        (lambda: run(ia.sgd(lambda k: 0.1), order=2), ValueError, "constant hyperparameters"),
+        (lambda: run(ia.momentum(0.1), order=2), ValueError, "order must be 1, or 2 for sgd without momentum"),
+        (lambda: run(ia.sgd(0.1), times=[0, 0.03]), ValueError, "multiples of dt / substeps = 0.0625"),
+        (lambda: run(ia.sgd(0.1), times=[1, 2]), ValueError, "clock stands, at 0, but it is 1"),
+        (lambda: run(ia.sgd(0.1), batches=(CENTRES, CENTRES[:2])), ValueError, r"theirs are \[2, 3\]"),
+        (lambda: run(ia.sgd(0.1), paths=0), ValueError, "paths must be at least 1"),
     ],
 )
-def test_bad_input(call, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_input(call, kind, message):
+    with pytest.raises(kind, match=message):
         call()
 
 
