@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from inercia.comparison.central_certificate import CentralOrder, central_order
 from inercia.comparison.conventions import Momentum, convert
 from inercia.comparison.convergence_order import Order, order
 from inercia.comparison.edge_run import Edge, edge
@@ -57,6 +58,7 @@ __version__ = version("inercia")
 __all__ = [
     "SCHEMES",
     "Advice",
+    "CentralOrder",
     "CentralState",
     "CurvatureError",
     "Dataset",
@@ -98,6 +100,7 @@ __all__ = [
     "batch_sharpness",
     "best_heavy_ball",
     "central",
+    "central_order",
     "chain",
     "convert",
     "critical_sharpness",
