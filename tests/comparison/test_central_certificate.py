@@ -45,7 +45,8 @@ def test_the_closed_form_is_certified():
     ("wrong", "doubt"),
     [
         ({"push": 0.0}, "another flow"),  # no third derivative: the stable flow
-        ({"push": 1.1}, "another flow"),
+        ({"push": 1.1}, "unclear"),
+        ({"push": 1.5}, "another flow"),
         ({"bound": 2.1}, "another flow"),
         ({"told": 2.0}, "another oscillation"),
     ],

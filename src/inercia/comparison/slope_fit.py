@@ -34,7 +34,7 @@ class Fit(NamedTuple):
     def settled(self) -> bool:
         """Whether the slope is near a positive half-integer, and the finest halvings agree with it."""
         near = abs(self.slope - self.nearest) <= 0.1 and abs(self.local[-1] - self.nearest) <= 0.15
-        return self.nearest > 0 and near and self.half <= 0.3
+        return bool(self.nearest > 0 and near and self.half <= 0.3)
 
 
 def fit_slope(steps: np.ndarray, gaps: np.ndarray) -> Fit:
