@@ -6,6 +6,7 @@ from inercia.comparison.central_certificate import CentralOrder, central_order
 from inercia.comparison.conventions import Momentum, convert
 from inercia.comparison.convergence_order import Order, order
 from inercia.comparison.edge_run import Edge, edge
+from inercia.comparison.flow_regime import Regime, regime
 from inercia.comparison.gap_and_energy import Gap, energy, gap, lyapunov
 from inercia.core.check import InerciaWarning
 from inercia.core.convolutions import fast_convolutions
@@ -82,6 +83,7 @@ __all__ = [
     "OscillationState",
     "Path",
     "Record",
+    "Regime",
     "Result",
     "Risk",
     "Sampler",
@@ -140,6 +142,7 @@ __all__ = [
     "read",
     "read_idx",
     "read_table",
+    "regime",
     "risk",
     "rod",
     "sampler",

@@ -105,7 +105,7 @@ def test_a_sum_from_zero_before_adam_costs_a_logarithm_of_the_derived_size():
         return ia.order(family, bowl, np.array([1.5, -2.0]), 4.0, [2.0**-k for k in range(5, 9)], **start)
 
     def warm(dt):
-        cold = ia.chain(P.trace(0.7), P.scale_by_adam()).init(np.ones(2))
+        cold = ia.chain(P.trace(0.7), P.scale_by_adam(), P.scale_by_learning_rate(0.1)).init(np.ones(2))
         return (optax.TraceState(np.array([1.5, -2.0]) / 0.3), *cold[1:])
 
     cold = measured(P.trace(0.7))
