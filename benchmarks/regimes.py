@@ -84,7 +84,9 @@ def _edge(method, loss, path, bound):
         return float("nan")
     _, rebuild = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], path.params))
     with jax.enable_x64(True):
-        tops = jax.lax.map(jax.jit(lambda z: jnp.linalg.eigvalsh(jax.hessian(lambda z: loss(rebuild(z)))(z))[-1]), path.flat())
+        tops = jax.lax.map(
+            jax.jit(lambda z: jnp.linalg.eigvalsh(jax.hessian(lambda z: loss(rebuild(z)))(z))[-1]), path.flat()
+        )
     over = np.flatnonzero(form.averaged_rate * np.asarray(tops) >= 0.98 * bound)
     return float(path.times[over[0]]) if len(over) else None
 
@@ -104,7 +106,11 @@ def main(seeds):
         if told.gap is not None:
             held.append(met <= told.gap)
             tight.append(told.gap / max(met, 1e-300))
-            print(f"{seed}: {told.gap:.3g} told, {met:.3g} met, {told.function}", "" if held[-1] else f"MISSED {draw(seed)[0]!r} {told}", flush=True)
+            print(
+                f"{seed}: {told.gap:.3g} told, {met:.3g} met, {told.function}",
+                "" if held[-1] else f"MISSED {draw(seed)[0]!r} {told}",
+                flush=True,
+            )
         if told.edge and edge and np.isfinite(edge):
             edges.append(told.edge / edge)
         if edge is None or np.isfinite(edge):

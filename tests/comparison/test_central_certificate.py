@@ -24,7 +24,7 @@ def certify(flow, method=ia.sgd(A), starts=near, epsilons=EPSILONS, **options): 
 
 
 def by_hand(method, loss, start, steps, *, bound=2.0, push=1.0, told=1.0):
-    """The central flow of the oracle in closed form, x at rest: y' = a (eps - s/2), s = 0 below the edge, 2 eps at it."""
+    """The central flow of the oracle in closed form, x at rest: y' = a (eps - s/2), s = 2 eps at the edge."""
     eps, times = float(loss.keywords["eps"]), np.arange(steps + 1.0)
     met = (bound / A - start[1]) / (A * eps)
     y = start[1] + A * eps * (np.minimum(times, met) + (1 - push) * np.maximum(times - met, 0))

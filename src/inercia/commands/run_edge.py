@@ -58,7 +58,14 @@ def edge(
     loss, start = edge_loss(x[:rows], goal[:rows], hidden, activation, seed)
     try:
         run = run_beside_its_flows(
-            chosen, loss, start, steps, k=k, substeps=substeps, window=window, flows=flows,
+            chosen,
+            loss,
+            start,
+            steps,
+            k=k,
+            substeps=substeps,
+            window=window,
+            flows=flows,
             progress=sys.stderr.isatty(),
         )
     except CurvatureError as error:

@@ -130,7 +130,7 @@ def regime(
         >>> told = inercia.regime(inercia.sgd(0.05), bowl, jnp.array([1.0, 1.0]), time=64)
         >>> print(str(told)[:80])
         the plain flow holds to within 0.014 (0.014 of the displacement) until time 64;
-        """
+    """
     check.positive("time", check.number("time", time))
     check.positive("tolerance", check.number("tolerance", tolerance))
     check.some_params(params)
@@ -148,7 +148,8 @@ def regime(
     top, bound, edge = _edge(method, mean, plain)
     until = float(plain.times[-1] if edge is None else edge)
     inside = plain.times <= until + 1e-9
-    gap = None if edge == plain.times[0] else SAFETY * _gap(method, mean, begun, plain, inside)
+    beyond = np.concatenate([[True], inside[:-1]])  # one point more: the gap grows fast near the edge
+    gap = None if edge == plain.times[0] else SAFETY * _gap(method, mean, begun, plain, beyond)
     moved = float(np.linalg.norm(plain.flat() - plain.flat()[0], axis=1)[inside].max())
     noise = None if batches is None else _noise(method, loss, batches, plain, first, dt)
     found = Regime(until, gap, moved, top, bound, edge, _memory(method, params), noise, "", float(tolerance))

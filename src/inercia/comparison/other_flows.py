@@ -1,8 +1,8 @@
 """The flows that may stand beside the stable and the central one in a run at the edge of stability.
 
-    modified     the plain flow with its first correction in dt
-    rod          the mean of two successive iterates, and half their difference
-    edge_flow    iterates that oscillate, z_k = c + (-1)^k e
+modified     the plain flow with its first correction in dt
+rod          the mean of two successive iterates, and half their difference
+edge_flow    iterates that oscillate, z_k = c + (-1)^k e
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """What a sequence of gaps says as the step shrinks: a power, a constant that stays, or a power with a logarithm.
 
-    gap = c h^p          the slope p of log(gap) against log(h), least squares, 95 % by Student's t
-    gap = c0 + c h^p     c0 is what no step removes
-    gap = h (c0 + c log(1/h))    order 1 but for a logarithm: an error of relative size 1/k in update k, summed
+gap = c h^p          the slope p of log(gap) against log(h), least squares, 95 % by Student's t
+gap = c0 + c h^p     c0 is what no step removes
+gap = h (c0 + c log(1/h))    order 1 but for a logarithm: an error of relative size 1/k in update k, summed
 """
 
 from typing import NamedTuple

@@ -41,7 +41,7 @@ def valley(p: Float[Array, "2"]) -> Float[Array, ""]:
 
 
 def steepening(p: Float[Array, "2"], eps: Any, zeta: float = 0.5) -> Float[Array, ""]:
-    """Return (y + zeta x) x^2 / 2 - eps (x + y), the oracle of `central_order`; eps as an array is no constant of it."""
+    """Return (y + zeta x) x^2 / 2 - eps (x + y), the oracle of `central_order`."""
     return (p[1] + zeta * p[0]) * p[0] ** 2 / 2 - eps * (p[0] + p[1])
 
 
