@@ -118,7 +118,7 @@ def main(seeds):
             if told.edge is not None or edge is not None:
                 print(f"{seed}: edge at {edge}, told {told.edge}", flush=True)
     print(
-        f"the bound held on {sum(held)} of {len(held)} problems, {np.median(tight):.2f} times the gap met in the median, "
+        f"the bound held on {sum(held)} of {len(held)} problems, {np.median(tight):.2f} times the gap met, the median, "
         f"9 of 10 within {np.quantile(tight, 0.9):.2f}; the edge, met on {len(edges)}, is told within "
         f"{np.quantile(np.abs(np.log(edges)), 0.9) if edges else 0:.0%} on 9 of 10, and on {len(missed)} by one side "
         f"only; {len(failed)} refused; {time.time() - begin:.0f} s"

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from tyro.conf import OmitArgPrefixes
@@ -102,11 +102,12 @@ def _say(run: Edge, steps: int) -> None:
 
 def _write(run: Edge, file: Path) -> None:
     middle, stable = run.central.observed, run.stable.observed
+    beside: dict[str, Any] = {f"to_{name}": away for name, away in run.to_others.items()}
     np.savez_compressed(
         file, times=run.times, bound=run.bound, loss=run.loss, sharpness=run.sharpness,
         displacement=run.displacement, to_central=run.to_central, to_stable=run.to_stable,
         central_loss=middle["mean_loss"], central_sharpness=middle["sharpness"], X=middle["X"],
         stable_loss=run.stable.loss, stable_sharpness=stable["sharpness"],
         iterates_loss=run.iterates.loss, iterates_sharpness=run.iterates.observed["sharpness"],
-        **{f"to_{name}": away for name, away in run.to_others.items()},
+        **beside,
     )  # fmt: skip

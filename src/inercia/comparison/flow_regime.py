@@ -1,10 +1,10 @@
 """Which flow holds, and until when: the numbers by which the continuous pictures of a method exclude each other.
 
-    plain flow     misses the iterates by what the first terms that it drops add up to: F_N is the flow through N further
+    plain flow     misses the iterates by what the terms that it drops add up to: F_N is the flow through N further
                    iterates, plain + correction + ..., and the gap is estimated as |theta_plain - theta_F|
     memory         1/(1-b) updates, of no consequence where the fastest direction takes longer, 1/(a lambda): memoryless
     edge           lambda of P^{-1} H at its bound: beyond it no plain flow holds, and the central flow does
-    noise          batches move the params by sqrt(n tr Cov(u)), u an update, and the drift moves them by |theta - theta_0|
+    noise          batches move the params by sqrt(n tr Cov(u)), u an update; the drift moves them by |theta - theta_0|
 
 The first updates, in which directions with a lambda > 1 die that no series of F sees, are made and measured; F starts
 after them. What is told of the gap is a bound, `SAFETY` times the estimate, tried on a hundred random problems:
@@ -38,7 +38,7 @@ SAFETY = 1.5
 _PROBED, _POINTS, _LOOKS = 32, 32, 16
 #: N of F, for a method with a flow of its own, and for another transformation, whose flow is that of order 4.
 _ORDERS = (3, 6)
-_TIGHT = {"rtol": 1e-7, "atol": 1e-10}
+_TIGHT: dict[str, Any] = {"rtol": 1e-7, "atol": 1e-10}
 #: Memory over the time of the fastest direction, below which it is of no consequence.
 _SHORT = 0.1
 #: Displacement by noise over that by drift, from which the noise decides.
@@ -244,8 +244,9 @@ def _function(found: Regime, method: Any, loss: Any) -> str:
     """Return the name of the function that has the flow."""
     form = linear_form(method)
     if found.noise is not None and found.noise > _NOISY:
-        simple = form is not None and form.second_moment is None and form.kind in ("GD", "semi-implicit", "explicit")
-        return "diffuse" if simple and form.constant else "iterate_batches"
+        if form is None or not form.constant or form.second_moment is not None:
+            return "iterate_batches"
+        return "diffuse" if form.kind in ("GD", "semi-implicit", "explicit") else "iterate_batches"
     if found.edge is not None:
         return "central"
     if (found.relative or 0.0) <= found.tolerance:

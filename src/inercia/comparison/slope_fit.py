@@ -5,7 +5,7 @@ gap = c0 + c h^p     c0 is what no step removes
 gap = h (c0 + c log(1/h))    order 1 but for a logarithm: an error of relative size 1/k in update k, summed
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def fit_slope(steps: np.ndarray, gaps: np.ndarray) -> Fit:
     """Fit a power to positive gaps, (n,) with n > 2; steps decrease."""
     from scipy.stats import linregress, t  # noqa: PLC0415  loaded when used
 
-    line = linregress(np.log(steps), np.log(gaps))
+    line: Any = linregress(np.log(steps), np.log(gaps))
     half = float(t.ppf(0.975, len(steps) - 2) * line.stderr)
     return Fit(float(line.slope), half, np.diff(np.log(gaps)) / np.diff(np.log(steps)))
 
