@@ -54,13 +54,13 @@ CENTRAL_DOUBTS = {
     "diverged": "no central order: the iterates diverge at eps = {:g}; start nearer to the edge, or take smaller eps",
     "given up": "no central order: the flow is not finite at eps = {:g}",
     "never oscillates": "no central order: at eps = {:g} the iterates never oscillate (their oscillation is {:.0e} of "
-    "the displacement), being below the edge of stability, where the central flow is the stable flow; certify that with "
-    "order, and modified for order 2, or start within about sqrt(eps) of the edge",
+    "the displacement), being below the edge of stability, where the central flow is the stable flow; certify that "
+    "with order, and modified for order 2, or start within about sqrt(eps) of the edge",
     "far start": "no central order: at eps = {:g} the oscillation falls to {:.0e} of its largest before the edge is "
-    "met, so that rounding decides by how much the curvature overshoots; start within about sqrt(eps) of the edge, with an "
-    "oscillation of that size",
-    "another flow": "no central order: the gap tends to {:.2g}, not to 0, as eps shrinks; the flow leaves the effect of "
-    "the oscillation out, or has another bound",
+    "met, so that rounding decides by how much the curvature overshoots; start within about sqrt(eps) of the edge, "
+    "with an oscillation of that size",
+    "another flow": "no central order: the gap tends to {:.2g}, not to 0, as eps shrinks; the flow leaves the effect "
+    "of the oscillation out, or has another bound",
     "another oscillation": "no central order: the gap shrinks as eps^{:.2f}, but the flow predicts {:.2f} times the "
     "excess of the mean loss that the oscillation makes",
     "too few": "slope {:.2f} from {} values of eps proves nothing; take at least 4",

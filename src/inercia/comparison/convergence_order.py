@@ -61,9 +61,9 @@ DOUBTS = {
     "cold start": "slope {:.2f}, spoilt by a cold start: the flow begins with a layer that no step resolves",
     "another flow": "no order: the gap tends to {:.2g}, not to 0, as dt shrinks; the flow is another family's, or the "
     "family does not refine by dt",
-    "logarithm": "slope {:.2f}: the gap closes as dt log(1/dt), as where a sum that starts at zero reaches what divides "
-    "by its size, so that update k is off by a part of order 1/k; correct the sum for its start (parts.ema), or start it "
-    "warm (state=)",
+    "logarithm": "slope {:.2f}: the gap closes as dt log(1/dt), as where a sum that starts at zero reaches what "
+    "divides by its size, so that update k is off by a part of order 1/k; correct the sum for its start (parts.ema), "
+    "or start it warm (state=)",
     "too few": "slope {:.2f} from {} steps proves nothing; take at least 4",
     "unclear": "no clear order: slope {:.2f} (95 % within {:.2f}); refine dt further",
 }
