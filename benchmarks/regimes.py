@@ -1,4 +1,5 @@
-"""What `regime` says, against what the iterates then do, on random problems: `python benchmarks/regimes.py 100`.
+"""What `regime` says, against what the iterates then do, on random problems: `python benchmarks/regimes.py 100`;
+on hard ones, near or at the edge: `python benchmarks/regimes.py 1000 1030`.
 
 For each it is asked whether the largest distance of the iterates to the plain flow, until the time that is told, stays
 below the bound that is told; where the edge of stability is met, whether the iterates meet it at about that time; with
@@ -20,6 +21,8 @@ from inercia.core.linear_form import linear_form
 
 #: Problems after which compiled programs are dropped.
 FORGOTTEN = 20
+#: The first seed of the hard ones.
+HARD = 1000
 
 
 def _bowl(rng, n):
@@ -48,8 +51,12 @@ def _network(rng, n):
 
 
 def draw(seed):
-    """Return method, loss, start and time of a random problem."""
+    """Return method, loss, start and time of a random problem; from seed 1000 on a hard one, near or at its edge."""
     rng = np.random.default_rng(seed)
+    if seed >= HARD:
+        loss, start = [_bowl, _valley][rng.integers(2)](rng, 3)
+        a, b = rng.uniform(0.5, 1.9) / max(ia.curvature(loss, start).values[0], 0.3), rng.uniform(0.3, 0.9)
+        return [ia.sgd(a), ia.momentum(a, b)][rng.integers(2)], loss, start, int(rng.integers(100, 400))
     loss, start = [_bowl, _valley, _network][rng.integers(3)](rng, int(rng.integers(1, 6)))
     top = ia.curvature(loss, start).values[0]
     a = 10 ** rng.uniform(-2, 0.2) / max(top, 0.3)  # a lambda from .01 to 1.6
