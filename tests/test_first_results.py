@@ -1,4 +1,4 @@
-"""What is waited for: modules that `import inercia` leaves alone, programs that are not compiled twice, the kept ones."""
+"""What is waited for: modules that `import inercia` leaves alone, programs not compiled twice, the kept ones."""
 
 import os
 import subprocess

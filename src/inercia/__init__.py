@@ -2,9 +2,11 @@
 
 from importlib.metadata import version
 
+from inercia.comparison.central_certificate import CentralOrder, central_order
 from inercia.comparison.conventions import Momentum, convert
 from inercia.comparison.convergence_order import Order, order
 from inercia.comparison.edge_run import Edge, edge
+from inercia.comparison.flow_regime import Regime, regime
 from inercia.comparison.gap_and_energy import Gap, energy, gap, lyapunov
 from inercia.core.check import InerciaWarning
 from inercia.core.convolutions import fast_convolutions
@@ -59,6 +61,7 @@ __version__ = version("inercia")
 __all__ = [
     "SCHEMES",
     "Advice",
+    "CentralOrder",
     "CentralState",
     "CurvatureError",
     "Dataset",
@@ -82,6 +85,7 @@ __all__ = [
     "OscillationState",
     "Path",
     "Record",
+    "Regime",
     "Result",
     "Risk",
     "Sampler",
@@ -100,6 +104,7 @@ __all__ = [
     "batch_sharpness",
     "best_heavy_ball",
     "central",
+    "central_order",
     "chain",
     "convert",
     "critical_sharpness",
@@ -139,6 +144,7 @@ __all__ = [
     "read",
     "read_idx",
     "read_table",
+    "regime",
     "risk",
     "rod",
     "sampler",

@@ -41,12 +41,14 @@ def test_help(capsys, command):
 @pytest.mark.slow
 def test_edge(capsys, tmp_path):
     small = ("edge", "--rows", 60, "--hidden", 8, "--steps", 60, "--k", 2, "--out", tmp_path)
-    code, out, _ = run(capsys, *small)
+    code, out, _ = run(capsys, *small, "--flows", "modified")
     assert code == 0
+    assert "to central  to modified" in out
     assert "sgd on 60 rows, 610 parameters" in out
     assert (tmp_path / "edge.png").stat().st_size > 10_000
     with np.load(tmp_path / "edge.npz") as written:
         assert written["central_sharpness"].shape == (61, 2)
+        assert written["to_modified"].shape == (61,)
         assert written["loss"][0] == pytest.approx(written["central_loss"][0])
     for more, exit_code, sentence in (
         (("--learning-rate", 1e4), 1, "the iterates diverge at time"),

@@ -18,7 +18,11 @@ def valley(x):
 @pytest.mark.slow
 def test_kept_and_cut_into_calls(tmp_path, monkeypatch):
     method, start = ia.sgd(0.5), jnp.array([1.7, 0.1])
-    whole = ia.edge(method, valley, start, 100)
+    whole = ia.edge(method, valley, start, 100, flows=["edge_flow"])
+    beside = whole.others["edge_flow"]
+    np.testing.assert_array_equal(beside.flat(), ia.edge_flow(method, valley, start, 100).flat())
+    mean = module.averaged(whole.iterates.flat(), 50)
+    np.testing.assert_array_equal(whole.to_others["edge_flow"], np.linalg.norm(mean - beside.flat(), axis=1))
     monkeypatch.setattr(module, "_PIECE", 33)
     with monkeypatch.context() as patch:
         patch.setattr(module, "central", lambda *_, **__: 1 / 0)

@@ -97,6 +97,29 @@ def test_order_of_every_pair_on_a_tree_with_frozen_leaves(first, second):
     assert result.slope == pytest.approx(1, abs=0.1), result
 
 
+def test_a_sum_from_zero_before_adam_costs_a_logarithm_of_the_derived_size():
+    def measured(first, **start):
+        def family(dt):
+            return ia.chain(first, P.scale_by_adam(0.8, 0.9), P.scale_by_learning_rate(0.1), dt=dt)
+
+        return ia.order(family, bowl, np.array([1.5, -2.0]), 4.0, [2.0**-k for k in range(5, 9)], **start)
+
+    def warm(dt):
+        cold = ia.chain(P.trace(0.7), P.scale_by_adam(), P.scale_by_learning_rate(0.1)).init(np.ones(2))
+        return (optax.TraceState(np.array([1.5, -2.0]) / 0.3), *cold[1:])
+
+    cold = measured(P.trace(0.7))
+    assert cold.doubt == "logarithm", cold
+    per_halving = np.sqrt(3) / 8 * 0.1 * np.log(2) * np.sqrt(2)
+    np.testing.assert_allclose(np.diff(cold.gaps / cold.dts), per_halving, rtol=0.1)
+    for cured in (measured(P.ema(0.7)), measured(P.trace(0.7), state=warm)):
+        assert cured.verdict.startswith("order 1:"), cured
+
+
+def bowl(x):
+    return x @ x / 2
+
+
 TIMES = np.linspace(0, 6, 4)
 
 

@@ -12,6 +12,7 @@ from inercia.problems.toy_losses import PROBLEMS, wells
 
 START = PROBLEMS["wells"].start
 DTS = [2.0**-k for k in range(2, 7)]
+FINE = [2.0**-k for k in range(4, 8)]
 COARSE = [1, 1 / 2, 1 / 4, 1 / 8]
 MANY = [2.0**-k for k in range(8)]
 BOWL = ia.quadratic([[1.0]])
@@ -35,6 +36,12 @@ def clipped(rate, at, dt):
     """Descent on the clipped gradient, whose flow has corners."""
     update = optax.chain(optax.clip(at), optax.sgd(rate * dt))
     return ia.Method(*update, lambda g, state, params=None: (-rate * jnp.clip(g, -at, at), state), dt)
+
+
+def summed_before_adam(part, dt):
+    """Adam on a sum that starts at zero."""
+    P = ia.parts
+    return ia.chain(part, P.scale_by_adam(0.8, 0.9, 1e-8), P.scale_by_learning_rate(0.1), dt=dt)
 
 
 def measure(family: Any, loss: Any = wells, start: Any = START, time: float = 8.0, dts: Any = DTS, **options: Any):
@@ -129,6 +136,10 @@ VIOLATIONS: dict[str, list[Callable]] = {
         lambda: measure(lambda dt: ia.rmsprop(0.02, 0.8, 0.1, 1.0, dt=dt), flow=ia.rmsprop(0.021, 0.8, 0.1, 1.0)),
         lambda: measure(lambda dt: ia.sgd(lambda t: 0.1 / (1 + t), dt=dt), flow=ia.sgd(lambda t: 0.1 / (1 + 0.9 * t))),
         lambda: measure(lambda dt: ia.sgd(0.3, 0.8, dt=dt), flow=ia.sgd(1.4)),
+    ],
+    "logarithm": [
+        lambda: measure(lambda dt: summed_before_adam(ia.parts.trace(0.7), dt), dts=FINE),
+        lambda: measure(lambda dt: summed_before_adam(ia.parts.ema(0.7, debias=False), dt), dts=FINE),
     ],
     "unclear": [
         lambda: measure(lambda dt: ia.adam(0.01 + 0.01 * dt**0.25, dt=dt), STEEP, PAIR, flow=ia.adam(0.01)),

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from tyro.conf import OmitArgPrefixes
@@ -26,6 +27,7 @@ def edge(
     k: int | None = None,
     substeps: int = 4,
     window: int = 50,
+    flows: tuple[Literal["modified", "rod", "edge_flow"], ...] = (),
     seed: int = 0,
     out: Path = Path("figures/edge"),
 ) -> None:
@@ -42,6 +44,7 @@ def edge(
         k: The most eigenvalues that may be critical at once; 32 by default.
         substeps: Of the central flow, per update.
         window: Updates over which the iterates are averaged.
+        flows: Others to stand beside: modified (sgd, momentum), rod, edge_flow.
         seed: Fixes the choice of rows and the starting weights.
         out: Folder for the files.
     """
@@ -56,7 +59,15 @@ def edge(
     loss, start = edge_loss(x[:rows], goal[:rows], hidden, activation, seed)
     try:
         run = run_beside_its_flows(
-            chosen, loss, start, steps, k=k, substeps=substeps, window=window, progress=sys.stderr.isatty()
+            chosen,
+            loss,
+            start,
+            steps,
+            k=k,
+            substeps=substeps,
+            window=window,
+            flows=flows,
+            progress=sys.stderr.isatty(),
         )
     except CurvatureError as error:
         raise FailedError(str(error)) from None
@@ -72,13 +83,17 @@ def edge(
 
 def _say(run: Edge, steps: int) -> None:
     print(f"\n{'update':>8}{'loss':>12}{'stable':>12}{'central':>12}{'sharpness':>12}{'stable':>10}{'central':>10}"
-          f"{'to stable':>11}{'to central':>11}")  # fmt: skip
+          f"{'to stable':>11}{'to central':>11}", *(f"{'to ' + name:>13}" for name in run.others), sep="")  # fmt: skip
     middle, stable = run.central.observed, run.stable.observed
     for i in np.unique(np.linspace(0, steps - run.window // 2, 11).astype(int)):
         displacement = max(run.displacement[i], 1e-300)
         print(f"{run.times[i]:>8g}{run.loss[i]:>12.5f}{run.stable.loss[i]:>12.5f}{middle['mean_loss'][i]:>12.5f}"
               f"{run.sharpness[i]:>12.3f}{stable['sharpness'][i, 0]:>10.3f}{middle['sharpness'][i, 0]:>10.3f}"
-              f"{run.to_stable[i] / displacement:>11.2%}{run.to_central[i] / displacement:>11.2%}")  # fmt: skip
+              f"{run.to_stable[i] / displacement:>11.2%}{run.to_central[i] / displacement:>11.2%}",
+              *(f"{away[i] / displacement:>13.2%}" for away in run.to_others.values()), sep="")  # fmt: skip
+    for name, path in run.others.items():
+        if len(path) < len(run.times):
+            print(f"\nThe flow {name} is given up at update {path.times[-1]:g}.")
     edge_at = f"\nThe edge (sharpness {run.bound:.4g}) is "
     if run.reached is None:
         print(f"{edge_at}not reached in {steps} updates: take a larger --learning-rate.")
@@ -88,10 +103,12 @@ def _say(run: Edge, steps: int) -> None:
 
 def _write(run: Edge, file: Path) -> None:
     middle, stable = run.central.observed, run.stable.observed
+    beside: dict[str, Any] = {f"to_{name}": away for name, away in run.to_others.items()}
     np.savez_compressed(
         file, times=run.times, bound=run.bound, loss=run.loss, sharpness=run.sharpness,
         displacement=run.displacement, to_central=run.to_central, to_stable=run.to_stable,
         central_loss=middle["mean_loss"], central_sharpness=middle["sharpness"], X=middle["X"],
         stable_loss=run.stable.loss, stable_sharpness=stable["sharpness"],
         iterates_loss=run.iterates.loss, iterates_sharpness=run.iterates.observed["sharpness"],
+        **beside,
     )  # fmt: skip

@@ -17,6 +17,7 @@ import optax
 
 from inercia.comparison.common_times import Grid, grid_of
 from inercia.comparison.gap_and_energy import displacement
+from inercia.comparison.slope_fit import FLAT, fit_slope, logarithmic, rest
 from inercia.core import check, tree
 from inercia.core.method import Family, Method, Params
 from inercia.core.path import Path
@@ -33,8 +34,6 @@ from inercia.flows.smoothness import jumps, nonsmooth_operations
 _LAYER = 20.0
 #: Sharpness over its bound above which iterates that do not diverge are at the edge of stability.
 _EDGE = 0.98
-#: Slope below which a halving closes nothing, and relative error at which c0 + c dt^p fits the gaps.
-_FLAT, _FITS = 0.1, 0.02
 
 
 class Order(NamedTuple):
@@ -63,6 +62,9 @@ DOUBTS = {
     "cold start": "slope {:.2f}, spoilt by a cold start: the flow begins with a layer that no step resolves",
     "another flow": "no order: the gap tends to {:.2g}, not to 0, as dt shrinks; the flow is another family's, or the "
     "family does not refine by dt",
+    "logarithm": "slope {:.2f}: the gap closes as dt log(1/dt), as where a sum that starts at zero reaches what "
+    "divides by its size, so that update k is off by a part of order 1/k; correct the sum for its start (parts.ema), "
+    "or start it warm (state=)",
     "too few": "slope {:.2f} from {} steps proves nothing; take at least 4",
     "unclear": "no clear order: slope {:.2f} (95 % within {:.2f}); refine dt further",
 }
@@ -199,57 +201,33 @@ def _judge(dts: np.ndarray, measured: _Measured, layer: Callable, reached: Calla
         return _without_slope(dts, gaps, "exact")
     if (gaps <= floors).any():
         return _without_slope(dts, gaps, "rounding", dts[np.argmax(gaps <= floors)])
-    slope, half = _fit(np.log(dts), np.log(gaps))
-    found = (dts, gaps, slope, (slope - half, slope + half))
+    fit = fit_slope(dts, gaps)
+    slope, half, local, settled = fit.slope, fit.half, fit.local, fit.settled
+    found = (dts, gaps, slope, fit.interval)
     unsure = errors > 0.05 * gaps
     if unsure.any():
         k = int(np.argmax(unsure))
         return Order(*found, *_doubt("solver", errors[k], dts[k]))
-    local = np.diff(np.log(gaps)) / np.diff(np.log(dts))
-    nearest = round(2 * slope) / 2
-    # Certain: the slope is near a half-integer, the finest halvings agree with it, and it is not zero.
-    settled = nearest > 0 and abs(slope - nearest) <= 0.1 and abs(local[-1] - nearest) <= 0.15 and half <= 0.3
     if not settled and (ratio := reached()) > _EDGE:
         return Order(dts, gaps, float("nan"), (float("nan"), float("nan")), *_doubt("edge of stability", dts[0], ratio))
     if slope < 0.9 and layer() > _LAYER:
         return Order(*found, *_doubt("cold start", slope))
     if len(dts) < 4:
         return Order(*found, *_doubt("too few", slope, len(dts)))
-    rest = 0.0 if settled else _rest(dts, gaps)
-    if local[-1] < _FLAT and rest > 0.9 * gaps[-1]:  # smaller steps would close nothing
-        return Order(*found, *_doubt("another flow", rest))
+    if not settled and logarithmic(dts, gaps):
+        return Order(*found, *_doubt("logarithm", slope))
+    left = 0.0 if settled else rest(dts, gaps)
+    if local[-1] < FLAT and left > 0.9 * gaps[-1]:  # smaller steps would close nothing
+        return Order(*found, *_doubt("another flow", left))
     if not settled and gaps[0] > 0.5 * displacements[0]:
         return Order(*found, *_doubt("coarse", dts[0]))
-    if rest > 0.1 * gaps[-1]:
-        return Order(*found, *_doubt("another flow", rest))
+    if left > 0.1 * gaps[-1]:
+        return Order(*found, *_doubt("another flow", left))
     if not settled and (corners := crossed()):
         return Order(*found, *_doubt("crossings", slope, corners))
     if not settled:
         return Order(*found, *_doubt("unclear", slope, half))
-    return Order(*found, f"order {nearest:g}: the gap shrinks as dt^{slope:.2f} (95 % within {half:.2f}).", None)
-
-
-def _fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Return the slope of least squares and half of its 95 % interval, Student t."""
-    from scipy.special import stdtrit  # noqa: PLC0415  loaded when used; scipy.stats takes a third of a second
-
-    x, y = x - x.mean(), y - y.mean()
-    slope, free = float(x @ y / (x @ x)), len(x) - 2
-    left = np.sum((y - slope * x) ** 2)
-    return slope, float(stdtrit(free, 0.975) * np.sqrt(left / free / (x @ x)))
-
-
-def _rest(dts: np.ndarray, gaps: np.ndarray) -> float:
-    """Return what the gap tends to as dt -> 0, by the best fit of c0 + c dt^p; 0 where none of them fits."""
-    if (np.diff(np.log(gaps)) / np.diff(np.log(dts))).max() < _FLAT:
-        return float(gaps[-1])
-    fits = []
-    for p in (0.5, 1.0, 2.0, 3.0, 4.0):
-        basis = np.stack([dts**0, dts**p], axis=1) / gaps[:, None]
-        both = np.linalg.lstsq(basis, dts**0, rcond=None)[0]
-        fits.append((np.abs(basis @ both - 1).max(), both[0]))
-    error, rest = min(fits)
-    return float(rest) if error < _FITS else 0.0
+    return Order(*found, f"order {fit.nearest:g}: the gap shrinks as dt^{slope:.2f} (95 % within {half:.2f}).", None)
 
 
 def _layer(method: Any, loss: Any, params: Params, time: float, begins: Callable[[float], Any]) -> float:

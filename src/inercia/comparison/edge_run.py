@@ -3,12 +3,14 @@
     iterates         theta_k, and their mean over a window of updates, in which the oscillation cancels
     stable flow      X = 0: what the method would follow if its steps were small
     central flow     see `central`
+    others           those of `other_flows` that are asked for
 
 The distance of a flow to the mean iterates, over the displacement of these from the start, says how well it describes
 them.
 """
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from inercia.comparison.other_flows import checked, distance_to, other_flow
 from inercia.core import check, snapshot, tree
 from inercia.core.method import Params
 from inercia.core.path import Path
@@ -47,6 +50,8 @@ class Edge(NamedTuple):
     to_central: np.ndarray  # (n,), distances to the mean iterates
     to_stable: np.ndarray  # (n,)
     reached: float | None  # first time at which the averaged sharpness is at the bound; None if it is not
+    others: dict[str, Path]  # the flows that were asked for beside, by name; each up to where its solver gave up
+    to_others: dict[str, np.ndarray]  # (n,) each, nan from there
 
     def after(self, updates: float = 0.0) -> np.ndarray:
         """Return a mask of the times later than `reached + updates`, without the half window at the end."""
@@ -64,6 +69,7 @@ def edge(
     k: int | None = None,
     substeps: int = 4,
     window: int = 50,
+    flows: Sequence[str] = (),
     progress: bool = False,
     checkpoint: Any = None,
 ) -> Edge:
@@ -77,6 +83,7 @@ def edge(
         k: the most eigenvalues that may be critical at once, as in `central`.
         substeps: of the central flow, per update.
         window: updates over which the iterates are averaged.
+        flows: others beside, of "modified", "rod" and "edge_flow", in `others` of the result; they keep no file.
         progress: show a bar for each of the three.
         checkpoint: folder in which each of the three keeps its file, and from which the same call goes on as if it had
             not stopped.
@@ -85,7 +92,7 @@ def edge(
         Edge.
 
     Raises:
-        ValueError: as in `central`; a checkpoint of another run.
+        ValueError: as in `central`; a checkpoint of another run; a flow that the method does not have.
         CurvatureError: as in `central`; iterates that diverge, with the time; `path` holds what was computed before.
 
     Example:
@@ -95,14 +102,16 @@ def edge(
         >>> run.bound, bool(run.to_central[-60] < 0.1 * run.to_stable[-60])
         (2.0, True)
     """
-    window = check.integer("window", window)
+    window, flows = check.integer("window", window), checked(flows)
     files = dict.fromkeys(("iterates", "central", "stable"))
     if checkpoint is not None:
         folder = FilePath(checkpoint)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"checkpoint must be a folder, but {folder} is a file.")
         files = {name: folder / f"{name}.npz" for name in files}
-    path = _iterates(method, loss, params, check.integer("steps", steps), progress, files["iterates"])
+    steps = check.integer("steps", steps)
+    others = {name: other_flow(name, method, loss, params, steps, progress) for name in flows}
+    path = _iterates(method, loss, params, steps, progress, files["iterates"])
     central_ = partial(central, method, loss, params, steps, k=k, substeps=substeps, progress=progress)
     middle = central_(checkpoint=files["central"])
     stable = central_(checkpoint=files["stable"], stable=True)
@@ -116,6 +125,7 @@ def edge(
         np.linalg.norm(mean - middle.flat(), axis=1),
         np.linalg.norm(mean - stable.flat(), axis=1),
         float(path.times[at[0]]) if len(at) else None,
+        others, {name: distance_to(mean, own) for name, own in others.items()},
     )  # fmt: skip
 
 
