@@ -19,6 +19,7 @@ def at_the_edge(names, _):
     path, flow = names["path"], names["flow"]
     assert path.observed["sharpness"][-1, 0] == pytest.approx(2, rel=0.1)
     assert flow.observed["mean_loss"][-1] == pytest.approx(path.loss[-1], rel=0.05)
+    assert "central flow, order 1/2 in eps: the gap shrinks as eps^0.51" in out
 
 
 def saved_and_done(names, _):

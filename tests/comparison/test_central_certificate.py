@@ -80,6 +80,7 @@ def test_refused(epsilons):
 CENTRAL = partial(ia.central, k=1)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_central_is_certified():
     found = certify(CENTRAL)
