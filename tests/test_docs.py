@@ -15,7 +15,7 @@ DOCS = ROOT / "docs"
 ELSEWHERE = {"own_method.md", "training_practice.md"}
 
 
-def at_the_edge(names, _):
+def at_the_edge(names, out):
     path, flow = names["path"], names["flow"]
     assert path.observed["sharpness"][-1, 0] == pytest.approx(2, rel=0.1)
     assert flow.observed["mean_loss"][-1] == pytest.approx(path.loss[-1], rel=0.05)
