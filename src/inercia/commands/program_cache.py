@@ -30,7 +30,7 @@ def switch_on(environment: dict[str, str] | None = None) -> Path | None:
         written.
     """
     environment = dict(os.environ) if environment is None else environment
-    if environment.get(OFF_BY_ENVIRONMENT) or jax.config.jax_compilation_cache_dir:
+    if environment.get(OFF_BY_ENVIRONMENT) or getattr(jax.config, "jax_compilation_cache_dir", None):
         return None
     try:
         folder = _root(environment) / "inercia" / f"programs-{_machine()}"

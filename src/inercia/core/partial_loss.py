@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 #: Bytes up to which the arrays of a partial are compared by their numbers.
 _COMPARED = 2**26
@@ -101,7 +102,7 @@ def one_of_equals(loss: Any) -> Any:
 
 def _is_comparable(array: Any) -> bool:
     kinds = "biufc" + "V" * isinstance(array, jax.Array)  # bfloat16, and others of JAX, are V
-    return not isinstance(array, (jax.core.Tracer, np.ma.MaskedArray)) and array.dtype.kind in kinds
+    return not isinstance(array, (Tracer, np.ma.MaskedArray)) and array.dtype.kind in kinds
 
 
 def _numbers(array: Any) -> tuple:

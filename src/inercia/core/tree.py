@@ -127,7 +127,7 @@ def vector(tree: Any) -> np.ndarray:
         >>> vector({"z": np.array([1 + 2j]), "x": np.ones(2)}).tolist()
         [1.0, 1.0, 1.0, 2.0]
     """
-    leaves = map(np.asarray, jax.tree.leaves(tree))
+    leaves: list[Any] = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
     parts = [part for x in leaves for part in ((x.real, x.imag) if np.iscomplexobj(x) else (x,))]
     return np.concatenate([np.ravel(part) for part in parts]) if parts else np.zeros(0)
 

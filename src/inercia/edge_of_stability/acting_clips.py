@@ -35,7 +35,8 @@ def first_acting_clip(read: Read, loss: Any, theta: Params, points: Moment) -> f
     if not len(points.time) or not nonsmooth_operations(read.method, theta):
         return None
     for n in np.unique(np.linspace(0, len(points.time) - 1, _POINTS).astype(int)):
-        at = Moment(*(np.asarray(part[n]) for part in points))
+        there: Any = [np.asarray(part[n]) for part in points]
+        at = Moment(*there)
         if any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(*_branches(read, loss, theta, at), strict=True)):
             return float(points.time[n])
     return None

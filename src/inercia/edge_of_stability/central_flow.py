@@ -211,7 +211,8 @@ _CLIPPED = (
 def _moments(run: Run, every: int) -> Moment:
     """Return the points of a run that were met, times in updates."""
     w, m, nu = (part[: run.complete] for part in run.records[:3])
-    return Moment(w, m, nu, np.arange(float(run.complete)) * every)
+    times: Any = np.arange(float(run.complete)) * every
+    return Moment(w, m, nu, times)
 
 
 def _failed(run: Run, path: Path, substeps: int, dt: float) -> CurvatureError:

@@ -136,8 +136,8 @@ def _start(flow: Flow, theta: Any, most: int) -> Stand:
     # On the host, as all that is small here: each operation of JAX would be a program to compile.
     rows = np.linalg.qr(np.random.default_rng(0).standard_normal((at.w.size, flow.rows)))[0].T
     zero, X = np.asarray(0), np.zeros((flow.k, flow.k))
-    start = State(at, rows, np.asarray(seen), zero, np.zeros(seen), X, np.zeros(()), zero, zero)
-    return Stand(flow, jax.device_put(start))
+    start: Any = jax.device_put((at, rows, np.asarray(seen), zero, np.zeros(seen), X, np.zeros(()), zero, zero))
+    return Stand(flow, State(*start))
 
 
 def _no_records(stand: Stand, points: int) -> Records:

@@ -169,7 +169,8 @@ def _run(family, program, dt, data, params, state, every, memory, points, watche
 
     def point(k, carried):
         carry, memory, path, losses = carried
-        seen, memory = look(*carry, memory)
+        params, state = carry
+        seen, memory = look(params, state, memory)
         path = write(path, k, (*carry, seen))
         # One more update after the last point, dropped: its loss is asked for, and a second gradient in the program
         # would double the time of compilation.

@@ -93,8 +93,8 @@ def mlp(
     functions = _activations(len(widths) - 1, activation, output)
 
     def initialize(key: PRNGKeyArray | int) -> list[Layer]:
-        key = check.key(key)
-        return (_compiled_draw if check.is_concrete(key) else _draw)(key, tuple(widths), bias, init)
+        draw = _compiled_draw if check.is_concrete(key) else _draw
+        return draw(check.key(key), tuple(widths), bias, init)
 
     def apply(params: list[Layer], x: Float[Array | np.ndarray, "... inputs"]) -> Float[Array, "... outputs"]:
         y = jnp.asarray(check.array("x", x))
