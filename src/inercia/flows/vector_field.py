@@ -23,6 +23,8 @@ from inercia.flows import scipy_rk
 
 #: The first and the last time that a flow may see when it has no breakpoints.
 EVERYWHERE = np.array([-np.inf, np.inf])
+#: Evaluations of a flow that a solver makes by the program of its steps: at its start, and in the test of that.
+_FEW = 4
 
 
 class Field(NamedTuple):
@@ -51,13 +53,17 @@ class Field(NamedTuple):
         return _step(self.equation, solver, self.params, self.state, seen, slopes, y, f, *numbers, np.int32(count))
 
     def rate_by_step(self, solver: str) -> Callable[[Any, Any], jax.Array]:
-        """Return `rate` by the program of `step`: one of its own would hold another gradient to compile."""
-        scratch: list[Any] = []
+        """Return `rate`, at first by the program of `step`: one of its own would hold another gradient to compile.
+
+        That program costs more a call, so a run that asks often, for points inside its steps, gets one of its own.
+        """
+        scratch, asked = [np.zeros((scipy_rk.scipy_solver(solver).n_stages + 1, len(tree.vector(self[1:]))))], [0]
 
         def rate(seen, z):
-            slopes = scratch.pop() if scratch else np.zeros((scipy_rk.scipy_solver(solver).n_stages + 1, z.size))
-            slopes, _, found, _, _ = self.step(solver, seen, slopes, z, np.zeros_like(z), 0.0, 0.0, 1.0, 1)
-            scratch.append(slopes)
+            asked[0] += 1
+            if asked[0] > _FEW:
+                return self.rate(seen, z)
+            scratch[0], _, found, _, _ = self.step(solver, seen, scratch[0], z, np.zeros_like(z), 0.0, 0.0, 1.0, 1)
             return found
 
         return rate
