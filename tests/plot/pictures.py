@@ -84,7 +84,20 @@ def edge_run():
     up = 2.4 * (1 - np.exp(-t / 60))
     stable = ia.Path(t, flat, (), np.exp(-t / 120), observed={"sharpness": up[:, None]})
     return ia.Edge(
-        t, 2.0, 50, path, middle, stable, np.exp(-t / 150), rise, t / 100, 0.05 * t / 100, (t / 300) ** 2, 150.0
+        t,
+        2.0,
+        50,
+        path,
+        middle,
+        stable,
+        np.exp(-t / 150),
+        rise,
+        t / 100,
+        0.05 * t / 100,
+        (t / 300) ** 2,
+        150.0,
+        {},
+        {},
     )
 
 

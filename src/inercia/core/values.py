@@ -8,6 +8,7 @@ A function reads globals too: what its names stand for there is part of its valu
 """
 
 import functools
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -96,7 +97,7 @@ def _key(value: Any, depth: int, strict: bool) -> Any:
         return type(value), tuple(inner(part) for part in value)
     if isinstance(value, functools.partial):
         return functools.partial, inner(value.func), inner(value.args), inner(value.keywords)
-    if isinstance(value, types.FunctionType) and (value.__closure__ or value.__name__ == "<lambda>"):
+    if isinstance(value, types.FunctionType) and not _stands_in_its_module(value):
         cells = tuple(inner(cell.cell_contents) for cell in value.__closure__ or ())
         names = _names(value.__code__, value.__globals__)
         read = tuple((name, _key(value.__globals__[name], depth + 1, True)) for name in names)
@@ -132,6 +133,11 @@ def _is_fixed_array(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.base is None and not value.flags.writeable
     return isinstance(value, jax.Array) and not isinstance(value, Tracer)
+
+
+def _stands_in_its_module(function: types.FunctionType) -> bool:
+    """Whether a function is the one that its module has under its name, decorated or not: there is no second."""
+    return getattr(sys.modules.get(function.__module__), function.__qualname__, None) is function
 
 
 def _is_lasting(value: Any) -> bool:
