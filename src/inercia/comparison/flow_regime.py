@@ -11,7 +11,6 @@ after them. What is told of the gap is a bound, `SAFETY` times the estimate, tri
 `benchmarks/regimes.py`.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,6 +30,7 @@ from inercia.flows.interpolating_flow import Interpolated
 from inercia.flows.iteration import iterate
 from inercia.flows.modified_equation import modified
 from inercia.flows.smoothness import jumps
+from inercia.flows.stochastic_flow import count_of_batches
 
 #: Factor between the estimate of a gap and the bound that is told.
 SAFETY = 1.5
@@ -140,7 +140,10 @@ def regime(
     steps = round(time / dt)
     if steps < 1 or abs(steps * dt - time) > 1e-9 * time:
         raise ValueError(f"time must be a multiple of dt, but time = {time:g} and dt = {dt:g}.")
-    mean = loss if batches is None else _mean_over(loss, batches)
+    mean = loss
+    if batches is not None:
+        count_of_batches(batches)
+        mean = partial(_mean, loss, batches)
     first = min(_PROBED, steps)
     counts = np.unique(np.concatenate([np.arange(first + 1), np.linspace(first, steps, _POINTS + 1).round()]))
     begun = iterate(method, mean, params, first, state=state)
@@ -161,13 +164,6 @@ class _Onwards(Interpolated):
 
     def check(self, params: Params, state: State) -> None:
         """Ask for nothing."""
-
-
-def _mean_over(loss: Any, batches: Any) -> Callable[[Params], jax.Array]:
-    counts = {np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in jax.tree.leaves(batches)}
-    if len(counts) != 1 or counts == {0}:
-        raise ValueError(f"batches must share one leading axis of at least 1, but theirs are {sorted(counts)}.")
-    return partial(_mean, loss, batches)
 
 
 def _mean(loss: Any, batches: Any, params: Params) -> jax.Array:

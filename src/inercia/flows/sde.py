@@ -32,7 +32,7 @@ from inercia.core.linear_form import linear_form
 from inercia.core.method import Method, NoFlow, Params, State
 from inercia.core.optimizer_state import start_state
 from inercia.flows.iteration import diverged_at
-from inercia.flows.stochastic_flow import StochasticFlow, stochastic_flow
+from inercia.flows.stochastic_flow import StochasticFlow, count_of_batches, stochastic_flow
 from inercia.flows.vector_field import clocks, with_clock
 
 
@@ -197,15 +197,11 @@ def _checked(times: Any, h: float, batches: Any) -> tuple[np.ndarray, int]:
     steps = (times - times[0]) / h
     if np.abs(steps - np.round(steps)).max() > 1e-6:
         raise ValueError(f"times must lie multiples of dt / substeps = {h:g} apart, but they are {times}.")
-    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(batches)]
-    if () in shapes:
+    if () in map(np.shape, jax.tree.leaves(batches)):
         raise TypeError("batches must be a tree of arrays (N_b, rows, ...), but one of them has no axes.")
     for leaf in jax.tree.leaves(batches):
         check.finite("batches", leaf)
-    counts = {shape[0] for shape in shapes}
-    if len(counts) != 1 or counts == {0}:
-        raise ValueError(f"batches must share one leading axis of at least 1, but theirs are {sorted(counts)}.")
-    return times, counts.pop()
+    return times, count_of_batches(batches)
 
 
 def _diffrax() -> tuple[Any, Any]:

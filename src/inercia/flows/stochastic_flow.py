@@ -76,6 +76,14 @@ class StochasticFlow(NamedTuple):
         return jax.grad(lambda theta: self._losses(theta).mean())(theta)
 
 
+def count_of_batches(batches: Any) -> int:
+    """Return N_b, or raise unless all arrays of the tree share it as their leading axis."""
+    counts = {np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in jax.tree.leaves(batches)}
+    if len(counts) != 1 or counts == {0}:
+        raise ValueError(f"batches must share one leading axis of at least 1, but theirs are {sorted(counts)}.")
+    return counts.pop()
+
+
 def stochastic_flow(method: Method, loss: Callable, params: Params, state: State, batches: Any) -> StochasticFlow:
     """Return the stochastic flow of a method; params, state (its counter the time) and batches in float64."""
     z, rebuild = tree.ravel_real((params, state))

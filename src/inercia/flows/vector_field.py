@@ -57,13 +57,16 @@ class Field(NamedTuple):
 
         That program costs more a call, so a run that asks often, for points inside its steps, gets one of its own.
         """
-        scratch, asked = [np.zeros((scipy_rk.scipy_solver(solver).n_stages + 1, len(tree.vector(self[1:]))))], [0]
+        asked, slopes = 0, None
 
         def rate(seen, z):
-            asked[0] += 1
-            if asked[0] > _FEW:
+            nonlocal asked, slopes
+            asked += 1
+            if asked > _FEW:
                 return self.rate(seen, z)
-            scratch[0], _, found, _, _ = self.step(solver, seen, scratch[0], z, np.zeros_like(z), 0.0, 0.0, 1.0, 1)
+            if slopes is None:
+                slopes = np.zeros((scipy_rk.scipy_solver(solver).n_stages + 1, z.size))
+            slopes, _, found, _, _ = self.step(solver, seen, slopes, z, np.zeros_like(z), 0.0, 0.0, 1.0, 1)
             return found
 
         return rate
