@@ -11,15 +11,9 @@ from timing import Goal, Section, interleaved, ratio, table
 
 def run(fast: bool) -> Section:
     """Time 1, 10, 100, 1000 trainings of the tiny network, and a phase diagram."""
-    network = ia.mlp([1, 32, 32, 1])
-    x = jnp.linspace(-1, 1, 256)[:, None]
-    data, loss, epochs = (x, jnp.sin(4 * x)), ia.risk(network), 5 if fast else 25
+    network, loss, data = _tiny()
+    epochs = 5 if fast else 25
     steps = epochs * 8
-
-    def one(key, rate):
-        return ia.train(ia.adam(rate), loss, network.init(key), data, epochs=epochs, batch_size=32, key=key).params
-
-    together = jax.jit(jax.vmap(one))
     opt_step = _optax_step(loss)
     rows = np.asarray(ia.sampler("shuffle", 256, 32).rows(jax.random.key(0), 0, steps, True))
 
@@ -34,8 +28,7 @@ def run(fast: bool) -> Section:
     numbers = [1, 10, 100] if fast else [1, 10, 100, 1000]
     calls = {"loop, one": loop}
     for n in numbers:
-        keys, rates = jax.random.split(jax.random.key(1), n), jnp.geomspace(1e-4, 1e-2, n)
-        calls[f"{n} together"] = lambda keys=keys, rates=rates: together(keys, rates)
+        calls[f"{n} together"] = together(n, epochs)
     seconds, _ = interleaved(calls, 3 if fast else 7)
     most = numbers[-1]
     lines = [
@@ -57,6 +50,24 @@ def run(fast: bool) -> Section:
     text += f"\nPhase diagram of momentum: {side**2:,} cells, {updates} updates each: {rate:.2e} updates/s.\n"
     goals.append(Goal("phase diagram of momentum", "≥ 1e9 updates/s", f"{rate:.2e}", rate >= 1e9))
     return Section("Many at once", text, goals)
+
+
+def _tiny():
+    """Return the tiny network, its risk and its data."""
+    network, x = ia.mlp([1, 32, 32, 1]), jnp.linspace(-1, 1, 256)[:, None]
+    return network, ia.risk(network), (x, jnp.sin(4 * x))
+
+
+def together(n: int, epochs: int):
+    """Return a call of n trainings of the tiny network by Adam, each with its key and its rate."""
+    network, loss, data = _tiny()
+
+    def one(key, rate):
+        return ia.train(ia.adam(rate), loss, network.init(key), data, epochs=epochs, batch_size=32, key=key).params
+
+    every = jax.jit(jax.vmap(one))
+    keys, rates = jax.random.split(jax.random.key(1), n), jnp.geomspace(1e-4, 1e-2, n)
+    return lambda: every(keys, rates)
 
 
 def _optax_step(loss):

@@ -21,6 +21,7 @@ from timing import table
 
 PARTS = (
     "training", "estimators", "convolutions", "many", "streaming", "update", "flows", "central", "startup", "scaling",
+    "accelerator",
 )  # fmt: skip
 MODULES = {"scikit-learn": "sklearn"}
 HEAD = ["goal", "asked", "measured (range)", "met"]
@@ -40,6 +41,7 @@ def main(
             "central",
             "startup",
             "scaling",
+            "accelerator",
         ],
         ...,
     ] = PARTS,

@@ -22,8 +22,8 @@ def run(fast: bool) -> Section:
             ("optax, donated", optax.adam(1e-3), True),
             ("optax, not donated", optax.adam(1e-3), False),
         ):
-            calls[name] = _repeat(method, leaves, size, donate)
-        calls["the same seven streams, additions only"] = _repeat(_additions(), leaves, size, donate=True)
+            calls[name] = repeat(method, leaves, size, donate)
+        calls["the same seven streams, additions only"] = repeat(_additions(), leaves, size, donate=True)
         calls["triad a = a + s b"] = _triad(leaves, size)
         seconds, _ = interleaved(calls, 3 if fast else 15)
         triad = 3 * 4 * size / seconds["triad a = a + s b"] / 1e9
@@ -41,7 +41,7 @@ def run(fast: bool) -> Section:
     return Section("Adam's update", text, goals)
 
 
-def _repeat(method, leaves: int, size: int, donate: bool):
+def repeat(method, leaves: int, size: int, donate: bool):
     """Return a call that makes one update, the results of one call being the arguments of the next."""
     params = [jnp.full(size // leaves, 0.1) for _ in range(leaves)]
     grads = [jnp.full(size // leaves, 0.01) for _ in range(leaves)]
