@@ -12,6 +12,7 @@ from inercia.core.check import InerciaWarning
 from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Factory, Family, Method, factory
 from inercia.core.path import Path, Solve
+from inercia.core.precision import in_float32
 from inercia.edge_of_stability.advice import Advice, advise
 from inercia.edge_of_stability.central_flow import CentralState, central
 from inercia.edge_of_stability.directional_sharpness import batch_sharpness, critical_sharpness
@@ -124,6 +125,7 @@ __all__ = [
     "growth",
     "hvp",
     "in_chunks",
+    "in_float32",
     "integrate",
     "interpolated",
     "iterate",

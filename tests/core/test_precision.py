@@ -1,13 +1,17 @@
 """A loss that closes over float32 images is computed as with float64 images."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 import inercia as ia
+from inercia.core.partial_loss import one_of_equals
 from inercia.core.precision import in_float64
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(5, 1, 6, 6)), jnp.float32)
@@ -90,3 +94,49 @@ def test_a_loss_that_is_wrong_says_so():
 
     with pytest.raises(TypeError, match="same dtypes, got int32"):
         ia.iterate(ia.sgd(0.1), wrong, jnp.ones((1, 1, 2, 2)), 1)
+
+
+def rows(dtype):
+    train, _ = ia.digits()
+    return train.x[:200].astype(dtype), np.eye(10, dtype=dtype)[train.y[:200]]
+
+
+def test_products_in_float32():
+    """Gradients are float32's; curvature, made in float64 of many products, stays near."""
+    network = ia.mlp([64, 12, 10], "tanh")
+    params, risk = network.init(jax.random.key(0)), ia.risk(network)
+    double, single = (partial(risk, batch=rows(dtype)) for dtype in (np.float64, np.float32))
+    single = ia.in_float32(single)
+    with jax.enable_x64(True):
+        theta = jax.tree.map(lambda leaf: leaf.astype(float), params)
+        exact, rounded = (ravel_pytree(jax.grad(loss)(theta))[0] for loss in (double, single))
+    assert rounded.dtype == np.float64
+    assert 1e-9 < np.abs(rounded - exact).max() / np.abs(exact).max() < 1e-5
+    sharp = ia.curvature(double, params, 2).values
+    np.testing.assert_allclose(ia.curvature(single, params, 2).values, sharp, rtol=1e-5)
+
+
+@pytest.mark.long
+def test_central_flow_of_products_in_float32():
+    network = ia.mlp([64, 12, 10], "tanh")
+    params, risk = network.init(jax.random.key(0)), ia.risk(network)
+    method = ia.sgd(2.1 / float(ia.curvature(partial(risk, batch=rows(np.float64)), params).values[0]))
+    losses = partial(risk, batch=rows(np.float64)), ia.in_float32(partial(risk, batch=rows(np.float32)))
+    one, other = (ia.central(method, loss, params, 10).params for loss in losses)
+    one, other = (np.concatenate([np.reshape(leaf, (11, -1)) for leaf in jax.tree.leaves(p)], 1) for p in (one, other))
+    assert 0 < np.linalg.norm(one[-1] - other[-1]) < 1e-5 * np.linalg.norm(one[-1] - one[0])
+
+
+def test_float64_data_are_told():
+    network = ia.mlp([64, 10])
+    loss = ia.in_float32(partial(ia.risk(network), batch=rows(np.float64)))
+    with pytest.raises(TypeError, match="must read data in float32, but it gives float64"):
+        ia.curvature(loss, network.init(jax.random.key(0)))
+
+
+def test_equal_losses_in_float32_are_equal():
+    network = ia.mlp([64, 10])
+    one, two = (one_of_equals(ia.in_float32(partial(ia.risk(network), batch=rows(np.float32)))) for _ in range(2))
+    assert one is two
+    params = network.init(jax.random.key(0))
+    np.testing.assert_array_equal(one(params), ia.risk(network)(params, rows(np.float32)))
