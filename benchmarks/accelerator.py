@@ -161,5 +161,8 @@ def _flow_and_iterates(method, loss, start, updates, k):
     watch = {"sharpness": ia.sharpness(method, loss, k)}
     return {
         "central flow": lambda: ia.central(method, loss, start, updates, k=k, every=updates).loss,
+        "central flow, products in float32": lambda: (
+            ia.central(method, ia.in_float32(loss), start, updates, k=k, every=updates).loss
+        ),
         "iterates": lambda: ia.iterate(method, loss, start, updates, every=updates, observe=watch).loss,
     }
