@@ -178,7 +178,7 @@ NETWORKS = {"mlp": Mlp, "cnn": Cnn, "resnet": ResNet, "vit": Vit, "lstm": Lstm, 
 METHODS = {
     "gd": ia.sgd,
     "momentum": lambda a: ia.momentum(a, 0.5),
-    "momentum, old m": lambda a: ia.momentum(a, 0.5, scheme="explicit"),
+    "momentum of the old m": lambda a: ia.momentum(a, 0.5, scheme="explicit"),
     "scalar rmsprop": lambda a: ia.scalar_rmsprop(a, 0.99, bias_correction=True),
     "rmsprop": lambda a: ia.rmsprop(a, 0.99, bias_correction=True),
     "adam": lambda a: ia.adam(a, b1=0.5, b2=0.99),
