@@ -1,7 +1,6 @@
 """Checks every annotation of the package while the tests run; Hypothesis draws the same examples every time."""
 
 import os
-import warnings
 from pathlib import Path
 
 # What one test has compiled serves the others, those of other workers and of child processes, and the next run.
@@ -15,11 +14,15 @@ import pytest
 from jaxtyping import install_import_hook
 
 with install_import_hook("inercia", "typechecker.checked"):
-    import inercia
+    import inercia  # noqa: F401  before pytest's filters name it
 
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, print_blob=False)
 hypothesis.settings.load_profile("tests")
-warnings.simplefilter("error", inercia.InerciaWarning)
+
+
+def pytest_configure(config):
+    """Have every `InerciaWarning` that no test waits for fail it."""
+    config.addinivalue_line("filterwarnings", "error::inercia.InerciaWarning")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -238,11 +238,8 @@ def _noise(method: Any, loss: Any, batches: Any, plain: Path, first: int, dt: fl
 
 def _function(found: Regime, method: Any, loss: Any) -> str:
     """Return the name of the function that has the flow."""
-    form = linear_form(method)
     if found.noise is not None and found.noise > _NOISY:
-        if form is None or not form.constant or form.second_moment is not None:
-            return "iterate_batches"
-        return "diffuse" if form.kind in ("GD", "semi-implicit", "explicit") else "iterate_batches"
+        return "diffuse" if hasattr(method, "flow") else "iterate_batches"
     if found.edge is not None:
         return "central"
     if (found.relative or 0.0) <= found.tolerance:

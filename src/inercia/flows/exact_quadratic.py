@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inercia.core import check
-from inercia.core.path import Path
+from inercia.core.path import Path, Solve
 
 
 def quadratic(A: Any) -> Any:
@@ -48,7 +48,7 @@ def exact_flow(A: Any, theta: Any, times: Any, learning_rate: float, beta: float
         beta: b of the averaged form; None for gradient flow.
 
     Returns:
-        Path: params (len(times), n); state is m, or () for gradient flow.
+        Path: params (len(times), n); state is m, or () for gradient flow; no evaluations in its `solve`.
 
     Example:
         >>> exact_flow([[1.0]], [1.0], [0.0, 1.0], 0.5).params.round(6).tolist()
@@ -63,7 +63,8 @@ def exact_flow(A: Any, theta: Any, times: Any, learning_rate: float, beta: float
         M = -learning_rate * A
     else:
         M = np.block([[zero, -learning_rate * eye], [(1 - beta) * A, -(1 - beta) * eye]])
-    return _path(A, times, np.array([expm((t - times[0]) * M) @ z for t in times]))
+    z = np.array([expm((t - times[0]) * M) @ z for t in times])
+    return _path(A, times, z, Solve("matrix exponential", 0, 0, 0, "the solution is a formula"))
 
 
 def exact_iterates(
@@ -130,7 +131,7 @@ def _start(A: np.ndarray, theta: Any, learning_rate: Any, beta: Any) -> np.ndarr
     return theta if beta is None else np.concatenate([theta, np.zeros_like(theta)])
 
 
-def _path(A: np.ndarray, times: np.ndarray, z: np.ndarray) -> Path:
+def _path(A: np.ndarray, times: np.ndarray, z: np.ndarray, solve: Solve | None = None) -> Path:
     theta, m = z[:, : len(A)], z[:, len(A) :]
     loss = 0.5 * np.einsum("ki,ij,kj->k", theta, A, theta)
-    return Path(times, theta, m if m.size else (), loss)
+    return Path(times, theta, m if m.size else (), loss, solve=solve)
