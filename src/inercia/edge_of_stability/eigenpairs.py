@@ -4,8 +4,8 @@
                                                          P^{-1/2} H P^{-1/2}, symmetric
 
 P is diagonal and positive, see `preconditioner`; without it P = 1. Up to `DENSE` parameters the matrix is formed and
-solved exactly, beyond by LOBPCG (Knyazev 2001), warm-started where a subspace is given. The residual |H u - lambda P u|
-certifies every pair. All is float64.
+solved exactly, beyond by restarted Lanczos steps, warm-started where a subspace is given. The residual
+|H u - lambda P u| certifies every pair. All is float64.
 """
 
 from collections.abc import Callable
@@ -21,13 +21,11 @@ from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Params
 from inercia.core.path import Path
 from inercia.core.precision import in_float64
-from inercia.edge_of_stability.eigenvector_tracking import GUARD, random_rows, track
-from inercia.edge_of_stability.hessian import hessian_on_rows
+from inercia.edge_of_stability.hessian import hessian_on_rows, hessian_on_vectors
+from inercia.edge_of_stability.lanczos import ROUNDED, Leading, leading
 
 #: Parameters up to which the Hessian is formed.
 DENSE = 1000
-#: Size of H u over the largest one, below which it is rounding.
-_ROUNDED = 1e-9
 #: Parameters per eigenvalue from which vectors are followed along a run; below, the Hessian is formed at each point.
 FOLLOWED = 8
 
@@ -51,7 +49,7 @@ class Spectrum(NamedTuple):
     values: Any  # (k,), decreasing
     vectors: Params  # tree like params, each leaf (k, ...); u_i^T P u_j = delta_ij
     residual: Any  # (k,), |H u - lambda P u| / |H u| (absolute where H u = 0)
-    iterations: Any  # of the solver; 0 where the matrix was formed
+    iterations: Any  # Hessian products; 0 where the matrix was formed
 
 
 def curvature(
@@ -62,7 +60,7 @@ def curvature(
     preconditioner: Params | None = None,
     start: Params | None = None,
     tol: float = 1e-6,
-    iterations: int = 200,
+    iterations: int = 1000,
     seed: int = 0,
 ) -> Spectrum:
     """Compute the k largest eigenvalues of the Hessian, or of the preconditioned Hessian.
@@ -74,7 +72,7 @@ def curvature(
         preconditioner: P, a tree like params of positive numbers; see `preconditioner`.
         start: vectors of an earlier `Spectrum` to start from.
         tol: largest relative residual that is accepted.
-        iterations: at most.
+        iterations: Hessian products at most; at least k are made.
         seed: of the random start.
 
     Raises:
@@ -103,15 +101,10 @@ def curvature(
         if z.size <= DENSE:
             values, columns, residual, used = *_of_matrix(np.asarray(_matrix(loss, theta, root)), root, k), 0
         else:
-            begin = np.random.default_rng(seed).standard_normal((z.size, k))
-            if start is not None:
-                rows = [np.reshape(leaf, (len(leaf), -1)) for leaf in jax.tree.leaves(tree.float64(start))]
-                begin = root[:, None] * np.concatenate(rows, axis=1).T
-            values, columns, used = lobpcg(loss, theta, root, begin, iterations, 0.02 * tol / z.size)
-            if not np.isfinite(values).all():  # a Hessian that is zero, or of low rank, breaks its basis down
-                values, columns, used = _tracked(loss, theta, root, begin, iterations, 0.1 * tol)
-            columns = np.asarray(columns) / root[:, None]
-            residual = residuals(loss, theta, scale, values, columns)
+            begin = None if start is None else root * _as_rows(start)
+            found = _leading(loss, theta, root, k, tol, iterations, start=begin, seed=seed, weight=root)
+            values, residual, used = found.values, found.residual, found.products
+            columns = (np.asarray(found.rows) / root).T
     vectors = tree.of_vectors(columns.T, theta)
     found = Spectrum(np.asarray(values), vectors, np.asarray(residual), int(used))
     if not np.isfinite(found.values).all():
@@ -130,7 +123,7 @@ def check_k(k: int, size: int) -> None:
     if k > size:
         raise ValueError(f"k must be at most the number of parameters {size}, but it is {k}.")
     if size > DENSE and 5 * k >= size:
-        raise ValueError(f"k must be below P / 5 = {size / 5:g} for LOBPCG, but it is {k}.")
+        raise ValueError(f"k must be below P / 5 = {size / 5:g} beyond {DENSE} parameters, but it is {k}.")
 
 
 def dense_rows(product: Callable, size: int, k: int) -> tuple[jax.Array, jax.Array]:
@@ -155,7 +148,7 @@ def _of_matrix(A: np.ndarray, root: np.ndarray, k: int) -> tuple[np.ndarray, np.
     image = root[:, None] * (A @ vectors)  # H u
     apart = np.linalg.norm(image - root[:, None] * vectors * values, axis=0)
     size = np.linalg.norm(image, axis=0)
-    size = np.maximum(size, _ROUNDED * size.max())
+    size = np.maximum(size, ROUNDED * size.max())
     return values, vectors / root[:, None], apart / np.where(size > 0, size, 1.0)
 
 
@@ -167,38 +160,18 @@ def dense_eigenpairs(loss, theta, root, k):
     return values, rows.T, 0
 
 
-@partial(jax.jit, static_argnums=(0, 4, 5))
-@fast_convolutions
-def lobpcg(loss, theta, root, begin, iterations, tol):
-    """Return the largest eigenvalues, their vectors as columns, and iterations, from the columns `begin` on."""
-    from jax.experimental.sparse.linalg import lobpcg_standard  # noqa: PLC0415  loads scipy.sparse
-
-    rows = hessian_on_rows(loss, theta, root)
-    return lobpcg_standard(lambda columns: rows(columns.T).T, begin, iterations, tol)
+def _leading(loss: Any, theta: Params, root: np.ndarray, k: int, tol: float, most: int, **options: Any) -> Leading:
+    return leading(hessian_on_vectors(loss, theta, root), root.size, k, tol, most, **options)
 
 
-@partial(jax.jit, static_argnums=0)
-def _tracked(loss, theta, root, begin, iterations, tol):
-    """Return what `lobpcg` returns, by `track`."""
-    k = begin.shape[1]
-    rows = random_rows(jnp.zeros((k + GUARD, len(begin))).at[:k].set(jnp.linalg.qr(begin)[0].T), 0)
-    found = track(hessian_on_rows(loss, theta, root), rows, tol, iterations, lambda values: jnp.arange(k + GUARD) < k)
-    return found.values[:k], found.rows[:k].T, found.iterations
+def _as_rows(vectors: Params) -> np.ndarray:
+    """Return vectors of an earlier spectrum as rows."""
+    leaves = jax.tree.leaves(tree.float64(vectors))
+    return np.concatenate([np.reshape(leaf, (len(leaf), -1)) for leaf in leaves], axis=1)
 
 
 def first_rows(loss: Any, theta: Params, root: jax.Array, k: int, iterations: int) -> jax.Array:
     """Return the k leading eigenvectors, as rows, for `track` to start from."""
     if root.size <= DENSE:
         return dense_eigenpairs(loss, theta, root, k)[1].T
-    begin = jax.random.normal(jax.random.key(0), (root.size, k), root.dtype)
-    return _tracked(loss, theta, root, begin, iterations, 1e-4)[1].T
-
-
-@partial(jax.jit, static_argnums=0)
-def residuals(loss, theta, scale, values, columns):
-    """Return |H u - lambda P u| / |H u| of each column, where H u is not 0 to rounding beside the largest of them."""
-    image = hessian_on_rows(loss, theta)(columns.T).T
-    apart = jnp.linalg.norm(image - scale[:, None] * columns * values, axis=0)
-    size = jnp.linalg.norm(image, axis=0)
-    size = jnp.maximum(size, _ROUNDED * jnp.max(size))
-    return apart / jnp.where(size > 0, size, 1.0)
+    return jnp.asarray(_leading(loss, theta, np.asarray(root), k, 1e-4, iterations, rounded=1.0).rows)

@@ -2,9 +2,9 @@
 
     H v = d/de grad f(theta + e v)                       forward over reverse
 
-Every Hessian product of this package is made here: one at a time by `hvp`, or on the rows of a matrix by
-`hessian_on_rows`, preconditioned as P^{-1/2} H P^{-1/2} where P^{1/2} is given; and the derivatives of the Hessian that
-the central flow needs, by `turning`.
+Every Hessian product of this package is made here: one at a time by `hvp` and `hessian_on_vectors`, or on the rows of a
+matrix by `hessian_on_rows`, preconditioned as P^{-1/2} H P^{-1/2} where P^{1/2} is given; and the derivatives of the
+Hessian that the central flow needs, by `turning`.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from inercia.core import check
+from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Params
 
 
@@ -64,6 +65,25 @@ def hessian_on_rows(loss, theta, root=None):
     z, rebuild = ravel_pytree(theta)
     linear = jax.vmap(jax.linearize(jax.grad(lambda z: loss(rebuild(z))), z)[1])
     return linear if root is None else lambda rows: linear(rows / root) / root
+
+
+def hessian_on_vectors(loss: Any, theta: Params, root: Any) -> Callable[[Any], jax.Array]:
+    """Return the operator P^{-1/2} H P^{-1/2} on vectors (n,), compiled, to be called from the host."""
+    return partial(_product, _linearised(loss, theta), root)
+
+
+@partial(jax.jit, static_argnums=0)
+@fast_convolutions
+def _linearised(loss, theta):
+    """Return the Hessian product as a tree of what it needs of the params: other params are no other program."""
+    z, rebuild = ravel_pytree(theta)
+    return jax.linearize(jax.grad(lambda z: loss(rebuild(z))), z)[1]
+
+
+@jax.jit
+@fast_convolutions
+def _product(linear, root, vector):
+    return linear(vector / root) / root
 
 
 def turning(f: Callable, w: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
