@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inercia.core import check, tree
+from inercia.core.forms import form_of
 from inercia.training import batches
 from inercia.training.objective import Objective, accepts, signature_of
 
@@ -19,7 +20,13 @@ def params_of(params: Any) -> Any:
 
 def abstract(tree: Any) -> Any:
     """Return the tree as shapes and dtypes, without where it lies."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), tree)
+    return jax.tree.map(_abstract, tree)
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    if isinstance(leaf, jax.Array):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # many of them, and nothing to find out
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
 
 
 def model_state_of(model_state: Any) -> Any:
@@ -56,7 +63,7 @@ def judge_watched(name: str, function: Any, *arguments: Any) -> Any:
         form = ", ".join(("params", "model_state")[: len(arguments)])
         raise TypeError(f"{name} must take ({form}), but it takes {takes}.")
     try:
-        return jax.jit(function).eval_shape(*arguments)  # jit remembers what it traced, eval_shape alone does not
+        return form_of(function, *arguments)
     except jax.errors.JAXTypeError as error:
         raise TypeError(
             f"{name} is compiled into the run, but it asks for numbers on the host ({type(error).__name__}): compute "

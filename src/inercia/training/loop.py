@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
 from inercia.core import check
@@ -180,7 +180,7 @@ def train(
 def _result(run: Run) -> Result:
     """Return what was trained; tell of a divergence."""
     params, state, model_state, _, best = run.carry
-    diverged: Any = divergence(run.carry, jnp.int32(run.done))
+    diverged: Any = divergence(run.carry, np.int32(run.done))
     if check.is_concrete(diverged):
         diverged = None if int(diverged) < 0 else int(diverged)
         _tell(diverged, run)
@@ -219,7 +219,7 @@ def _records_a_call(plan: Plan, watch: Watch, progress: bool, saves: bool) -> in
 
 def _judged(setting: Setting, supply: Supply, params: Params, model_state: Any) -> History:
     """Return the form of the history, or raise unless loss, evaluate and validation give what they should."""
-    objective, nothing = setting.objective, jnp.zeros(0)  # only the structure counts
+    objective, nothing = setting.objective, np.zeros(0)  # only the structure counts
     aux = objective.judge(params, model_state, supply.batch)
     arguments = (params, model_state) if objective.has_state else (params,)
     seen = None if setting.evaluate is None else judge_watched("evaluate", setting.evaluate, *arguments)

@@ -123,31 +123,34 @@ def iteration(setting: Setting) -> Callable[[tuple, tuple], tuple[tuple, tuple]]
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 @fast_convolutions
 def in_memory(
-    setting: Setting, rows: Callable | None, segment: Segment, carry: Carry, source: Source, start: jax.Array
+    setting: Setting, rows: Callable | None, segment: Segment, carry: Carry, source: Source, start: Any, given: Any = None
 ) -> tuple[Carry, History]:
-    """Make the iterations of a segment on batches that `rows` draws from the source, from iteration `start` on."""
+    """Make the iterations of a segment, from iteration `start` on.
+
+    Their batches are those rows of the source that `rows` draws; or that are given, (iterations, batch) of one block.
+    """
     blocks, records, length, aligned = segment
     one = iteration(setting)
 
-    def step(carry, given):
-        selected, k = given
+    def step(carry, now):
+        selected, k = now
         batch = source.rows if selected is None else jax.tree.map(lambda part: part[selected], source.rows)
         return one(carry, (batch, _key(setting, source, k)))
 
-    def record(carry, given):
-        (*carry, best), (losses, aux) = _scan(step, carry[:3], carry[3], given, length)
+    def record(carry, now):
+        (*carry, best), (losses, aux) = _scan(step, carry[:3], carry[3], now, length)
         best, seen = _seen(setting, source, carry, best)
         return (*carry, best), (losses, _mean(aux), seen)
 
     def block(carry, first):
         # Drawn for all of the block at once: many small draws would cost more than the steps.
-        selected = None if rows is None else rows(source.key, first, records * length, aligned)
-        given = (selected, _numbers(setting, first, records * length))
+        selected = given if rows is None else rows(source.key, first, records * length, aligned)
+        steps = (selected, _numbers(setting, first, records * length))
         if not _looks(setting, source):  # nothing happens between records: one loop is faster than a loop of loops
-            carry, (losses, _) = _scan(step, carry[:3], carry[3], given, records * length)
+            carry, (losses, _) = _scan(step, carry[:3], carry[3], steps, records * length)
             return carry, (losses, None, (None, None))
-        given = jax.tree.map(lambda part: part.reshape(records, length, *part.shape[1:]), given)
-        return jax.lax.scan(record, carry, given, records)
+        steps = jax.tree.map(lambda part: part.reshape(records, length, *part.shape[1:]), steps)
+        return jax.lax.scan(record, carry, steps, records)
 
     firsts = start + records * length * jnp.arange(blocks, dtype=jnp.int32)
     held = (carry.params, carry.state, carry.model_state, carry.best)

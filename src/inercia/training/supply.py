@@ -1,6 +1,7 @@
 """How a training goes through its data: which batches, how many iterations a call, where records end.
 
-in memory    all rows on the device; the program draws its batches itself, many records in a call
+in memory    all rows on the device; many records in a call, whose batches the program draws itself, or on a CPU the
+             host before it: NumPy sorts what a permutation is made of faster than a program does
 outside      batches read ahead of their use (`stream`); the programs make the iterations of a chunk
 """
 
@@ -24,8 +25,8 @@ from inercia.training.fingerprint import digest_of
 from inercia.training.programs import Carry, History, Segment, Setting, Source
 from inercia.training.stream import Stream
 
-#: Row numbers that are drawn at a time.
-DRAWN = 2**16
+#: Row numbers that are drawn at a time, by a program and by the host.
+DRAWN, DRAWN_ON_HOST = 2**16, 2**18
 #: Chunks of batches from outside that the device has or that wait for it, while another one is read.
 AHEAD = 3
 
@@ -93,11 +94,18 @@ def from_memory(setting: Setting, plan: Plan, params: Params, data: Any, held_ou
         source = setting.placement.put(source, setting.placement.replicated(source))
 
     def segments(carry, start):
-        for first, segment in _cut(start, total, every, records or -(-total // every), drawn):
+        take = _drawn_by_host(drawn, plan.key, total) if _suits_host(setting, drawn, carry, source) else None
+        rows, sent = (drawn.rows, None) if take is None else (None, deque[Any](maxlen=AHEAD))
+        for first, segment in _cut(start, total, every, records or -(-total // every), drawn, take is not None):
+            given = None if take is None else take(first, segment.iterations)
+            if sent is not None and len(sent) == AHEAD:
+                jax.block_until_ready(sent[0])
             with warnings.catch_warnings():
                 # Where only hyperparameters are mapped, the unmapped start cannot become the mapped result.
                 warnings.filterwarnings("ignore", "Some donated buffers were not usable")
-                carry, recorded = programs.in_memory(setting, drawn.rows, segment, carry, source, np.int32(first))
+                carry, recorded = programs.in_memory(setting, rows, segment, carry, source, np.int32(first), given)
+            if sent is not None:
+                sent.append(recorded.loss)
             yield first + segment.iterations, carry, recorded
 
     return Supply(batch, source, partial(digest_of, data), segments, str, lambda start, passed: None)
@@ -165,17 +173,49 @@ def _records(every: int | None, save_every: int | None, drawn: Sampler | None) -
     return every, save_every
 
 
-def _cut(start: int, total: int, every: int, records: int, drawn: Sampler) -> Iterator[tuple[int, Segment]]:
+def _suits_host(setting: Setting, drawn: Sampler, carry: Carry, source: Source) -> bool:
+    """Whether the host draws the batches: nothing is traced, and the device is the same processor."""
+    plain = drawn.on_host is not None and setting.placement is None and check.is_concrete(carry, source)
+    return plain and all(d.platform == "cpu" for leaf in jax.tree.leaves(carry) for d in leaf.devices())
+
+
+def _drawn_by_host(drawn: Sampler, key: Any, total: int) -> Callable[[int, int], np.ndarray]:
+    """Return (first, steps) -> row numbers of these iterations, drawn ahead of their use."""
+    begin, held = 0, np.empty((0, drawn.batch_size), np.int32)
+
+    def take(first, steps):
+        nonlocal begin, held
+        if not begin <= first <= first + steps <= begin + len(held):
+            begin = first - first % drawn.epoch
+            end = min(total, max(first + steps, begin + DRAWN_ON_HOST // drawn.batch_size))
+            held = drawn.on_host(key, begin, end - begin)
+        return held[first - begin :][:steps]
+
+    return take
+
+
+def _cut(
+    start: int, total: int, every: int, records: int, drawn: Sampler, by_host: bool
+) -> Iterator[tuple[int, Segment]]:
     """Cut the iterations into segments of at most `records` records, each with the iteration it starts at."""
     complete, rest = divmod(total, every)
-    most = max(1, DRAWN // (every * drawn.batch_size))
+    most = max(1, (DRAWN_ON_HOST if by_host else DRAWN) // (every * drawn.batch_size))
     record = start // every
     while record < complete:
         end = min(record + records - record % records, complete)  # a run that goes on cuts where the first one did
+        equal = _equal_parts(end - record, most) if by_host else most
         while record < end:
-            blocks, size = max(1, (end - record) // most), min(most, end - record)
+            size = min(equal, end - record)
+            blocks = 1 if by_host else max(1, (end - record) // most)
             aligned = record * every % drawn.epoch == 0 and (blocks * size == 1 or every % drawn.epoch == 0)
+            aligned = by_host or aligned  # which only a program that draws asks
             yield record * every, Segment(blocks, size, every, aligned)
             record += blocks * size
     if rest:
-        yield complete * every, Segment(1, 1, rest, complete * every % drawn.epoch == 0)
+        yield complete * every, Segment(1, 1, rest, by_host or complete * every % drawn.epoch == 0)
+
+
+def _equal_parts(count: int, most: int) -> int:
+    """Return the size of the parts, at most `most`, that `count` is cut into; equal ones, if they need not be small."""
+    largest = min(count, most)
+    return next((size for size in range(largest, largest // 4, -1) if count % size == 0), largest)
