@@ -11,11 +11,31 @@ from inercia.core.forms import form_of
 from inercia.training import batches
 from inercia.training.objective import Objective, accepts, signature_of
 
+#: Keys that were made of seeds, and the most that are kept.
+_KEYS: dict[Any, Any] = {}
+_MOST_KEYS = 256
+
 
 def params_of(params: Any) -> Any:
     """Return the params, or raise unless all leaves are arrays that can be differentiated."""
+    leaves = jax.tree.leaves(params)
+    if leaves and all(isinstance(leaf, jax.Array) and leaf.dtype == np.float32 for leaf in leaves):
+        return params  # as they are in nearly every call
     check.some_params(params)
     return tree.native(params)
+
+
+def key_of(key: Any) -> Any:
+    """Return a key, or a seed's, as `check.key` does; a seed's is made once, by a program of its own."""
+    if type(key) is not int:
+        return check.key(key)
+    known = key, jax.config.jax_default_prng_impl, jax.config.jax_default_device
+    if known in _KEYS:
+        return _KEYS[known]
+    made = check.key(key)
+    if check.is_concrete(made) and len(_KEYS) < _MOST_KEYS:
+        _KEYS[known] = made
+    return made
 
 
 def abstract(tree: Any) -> Any:

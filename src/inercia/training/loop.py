@@ -19,13 +19,13 @@ from inercia.core import check
 from inercia.core.method import Params, State
 from inercia.core.progress import bar as progress_bar
 from inercia.training import hosts
-from inercia.training.arguments import abstract, held_out_of, judge_watched, model_state_of, params_of
+from inercia.training.arguments import abstract, held_out_of, judge_watched, key_of, model_state_of, params_of
 from inercia.training.batches import rows_in_memory
 from inercia.training.checkpoint import Checkpoints
 from inercia.training.fingerprint import described, digest_of, key_of_draws, traced, update_of
 from inercia.training.objective import objective_of
 from inercia.training.placement import place
-from inercia.training.programs import Carry, History, Setting, divergence, initial
+from inercia.training.programs import Carry, History, Setting, initial
 from inercia.training.records import Watch
 from inercia.training.run import Run
 from inercia.training.signals import interrupted
@@ -141,7 +141,7 @@ def train(
         True
     """
     check.optimizer(method)
-    params, key, model_state = params_of(params), check.key(key), model_state_of(model_state)
+    params, key, model_state = params_of(params), key_of(key), model_state_of(model_state)
     objective = objective_of(loss, has_aux, model_state is not None)
     resident = is_in_memory(data)
     data = rows_in_memory(data, hasattr(loss, "check")) if resident else data
@@ -180,7 +180,7 @@ def train(
 def _result(run: Run) -> Result:
     """Return what was trained; tell of a divergence."""
     params, state, model_state, _, best = run.carry
-    diverged: Any = divergence(run.carry, np.int32(run.done))
+    diverged: Any = run.diverged()
     if check.is_concrete(diverged):
         diverged = None if int(diverged) < 0 else int(diverged)
         _tell(diverged, run)

@@ -14,6 +14,7 @@ number of devices.
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -72,6 +73,11 @@ class Objective:
 def objective_of(loss: Any, has_aux: bool, has_state: bool) -> Objective:
     """Read off what a loss takes, or raise unless it fits one of the forms above."""
     check.compilable(loss)
+    return _objective_of(loss, has_aux, has_state)
+
+
+@lru_cache(maxsize=64)
+def _objective_of(loss: Any, has_aux: bool, has_state: bool) -> Objective:
     names = ("params", "model_state", "batch") if has_state else ("params", "batch")
     signature = signature_of(loss)
     if signature is None:

@@ -124,8 +124,8 @@ def iteration(setting: Setting) -> Callable[[tuple, tuple], tuple[tuple, tuple]]
 @fast_convolutions
 def in_memory(
     setting: Setting, rows: Callable | None, segment: Segment, carry: Carry, source: Source, start: Any, given: Any = None
-) -> tuple[Carry, History]:
-    """Make the iterations of a segment, from iteration `start` on.
+) -> tuple[Carry, History, jax.Array]:
+    """Make the iterations of a segment, from iteration `start` on; return its `divergence` too.
 
     Their batches are those rows of the source that `rows` draws; or that are given, (iterations, batch) of one block.
     """
@@ -160,7 +160,8 @@ def in_memory(
     steps = start + length * jnp.arange(1, 1 + blocks * records, dtype=jnp.int32)
     history = _replicated(setting, History(steps, losses.mean(axis=1), seen[0], aux, seen[1]))
     params, state, model_state = after
-    return Carry(params, state, model_state, _diverged(carry, losses, start), best), history
+    carry = Carry(params, state, model_state, _diverged(carry, losses, start), best)
+    return carry, history, divergence(carry, start + segment.iterations)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from inercia.core import check
 from inercia.training.checkpoint import Checkpoints
-from inercia.training.programs import Carry, History, Setting, are_finite
+from inercia.training.programs import Carry, History, Setting, are_finite, divergence
 from inercia.training.records import Watch
 from inercia.training.signals import stop_for
 from inercia.training.supply import Plan, Supply
@@ -23,6 +24,7 @@ class Run:
     def __init__(self, setting: Setting, plan: Plan, supply: Supply, watch: Watch, start: Carry) -> None:
         self.setting, self.plan, self.supply, self.watch = setting, plan, supply, watch
         self.carry, self.done, self.records = start, 0, []
+        self._diverged: Any = None
         self.checkpoints: Checkpoints | None = None
         self.signals: list[int] = []
         self.several = setting.placement is not None and setting.placement.mesh.is_multi_process
@@ -47,8 +49,8 @@ class Run:
         if self.watch.is_over():
             return
         broken = False
-        for done, carry, recorded in self.supply.segments(self.carry, self.done):
-            self.done, self.carry = done, carry
+        for done, carry, recorded, diverged in self.supply.segments(self.carry, self.done):
+            self.done, self.carry, self._diverged = done, carry, diverged
             self.records.append(recorded)
             if not check.is_concrete(carry, recorded):
                 self._mapped()
@@ -71,6 +73,10 @@ class Run:
                 break
         if not broken:
             self._save()
+
+    def diverged(self) -> Any:
+        """Return the first iteration whose loss was not, or would not be, finite; -1 if there is none."""
+        return divergence(self.carry, np.int32(self.done)) if self._diverged is None else self._diverged
 
     def history(self) -> History:
         """Return all records."""

@@ -50,13 +50,22 @@ class Plan(NamedTuple):
         return self.records_end(done) and done % (self.save_every or 1) == 0
 
 
+class Made(NamedTuple):
+    """What a training stands at after a segment."""
+
+    done: int  # iterations
+    carry: Carry
+    recorded: History  # of this segment
+    diverged: Any  # as `programs.divergence` gives it; None where it was not asked
+
+
 class Supply(NamedTuple):
     """Data, and how the training goes through them."""
 
     batch: Any  # one, in the abstract
     source: Source
     digest: Callable[[], str]  # of all data that can be read now
-    segments: Callable[..., Iterator[tuple[int, Carry, History]]]  # carry, start -> (iterations done, carry, records)
+    segments: Callable[..., Iterator[Made]]  # carry, start -> what has been made, segment by segment
     passed: Callable[[], str]  # digest of the batches so far, of data that can be read only as the training goes
     expect: Callable[[int, str], None]  # what `passed` must be after so many iterations
 
@@ -103,10 +112,11 @@ def from_memory(setting: Setting, plan: Plan, params: Params, data: Any, held_ou
             with warnings.catch_warnings():
                 # Where only hyperparameters are mapped, the unmapped start cannot become the mapped result.
                 warnings.filterwarnings("ignore", "Some donated buffers were not usable")
-                carry, recorded = programs.in_memory(setting, rows, segment, carry, source, np.int32(first), given)
+                made = programs.in_memory(setting, rows, segment, carry, source, np.int32(first), given)
+            carry, recorded, diverged = made
             if sent is not None:
                 sent.append(recorded.loss)
-            yield first + segment.iterations, carry, recorded
+            yield Made(first + segment.iterations, carry, recorded, diverged)
 
     return Supply(batch, source, partial(digest_of, data), segments, str, lambda start, passed: None)
 
@@ -137,7 +147,7 @@ def from_outside(setting: Setting, plan: Plan, params: Params, data: Any, held_o
             if chunk.ends:
                 best, recorded = programs.at_record(setting, carry, source, np.int32(done), losses, aux)
                 carry = carry._replace(best=best)
-                yield done, carry, recorded
+                yield Made(done, carry, recorded, None)
                 losses, aux = [], []
 
     return Supply(stream.batch, source, stream.digest, segments, stream.passed, stream.expect)
