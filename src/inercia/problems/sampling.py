@@ -37,7 +37,8 @@ class Sampler(NamedTuple):
     epoch: int  # iterations that make one pass over the data
     batch_size: int
     rows: Callable[..., Int[Array, "steps batch"]] | None  # (key, start, steps, aligned=False); None for all rows
-    on_host: Callable[..., np.ndarray] | None = None  # (key, start, steps): the same numbers; None where there is none
+    on_host: Callable[..., Callable] | None = None  # (key, start, steps, most): asks for the same numbers, most the
+    # largest `steps` that will be asked for; called, it gives them. None where the host cannot draw them
 
 
 def sampler(name: str, rows: int, batch_size: int | None = None) -> Sampler:
@@ -98,31 +99,35 @@ def permutation(key: Any, n: int) -> Int[Array, " n"]:
     return order.astype(jnp.int32)
 
 
-def permutations_on_host(key: Any, first: int, count: int, n: int) -> Int[np.ndarray, "count n"]:
-    """Return `permutation(fold_in(key, k), n)` for k = first..first+count-1, 1 < n <= 2^22, sorted by NumPy.
+def permutations_on_host(key: Any, first: int, count: int, n: int, most: int) -> Callable[[], Int[np.ndarray, "count n"]]:
+    """Ask for `permutation(fold_in(key, k), n)` of k = first..first+count-1, 1 < n <= 2^22; called, it gives them.
 
-    NumPy sorts words with the processor's vectors, ten to thirty times as fast as XLA does on a CPU.
+    NumPy sorts words with the processor's vectors, ten to thirty times as fast as XLA does on a CPU. The random bits
+    come from a program, which runs meanwhile; there is one for all calls of equal n and `most`, the largest count.
     """
     rounds, mask = _rounds(n)
-    together = min(count, max(1, _TOGETHER // (rounds * n)))  # one program, whatever the count
-    row = np.arange(n, dtype=np.uint32)
-    orders = np.empty((count, n), np.int32)
-    for at in range(0, count, together):
-        epochs = np.arange(first + at, first + at + together, dtype=np.int32)
-        bits = np.asarray(_bits(key, epochs, rounds, n))[: count - at]
-        words = (bits & ~mask) | row
+    together = min(most, max(1, _TOGETHER // (rounds * n)))
+    firsts = range(first, first + count, together)
+    asked = [_words(key, np.arange(k, k + together, dtype=np.int32), rounds, n) for k in firsts]
+
+    def orders() -> np.ndarray:
+        words = np.concatenate(asked)[:count] if asked[1:] else np.array(asked[0])[:count]
         words.sort(axis=-1)
         words &= mask
-        order = words[:, 0]
+        order = words[:, 0].view(np.int32)
         for r in range(1, rounds):
-            order = np.take_along_axis(order, words[:, r], axis=-1)
-        orders[at : at + len(order)] = order
+            order = np.take_along_axis(order, words[:, r].view(np.int32), axis=-1)
+        return order
+
     return orders
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def _bits(key: Any, epochs: Any, rounds: int, n: int) -> jax.Array:
-    return jax.vmap(lambda epoch: jax.random.bits(jax.random.fold_in(key, epoch), (rounds, n)))(epochs)
+def _words(key: Any, epochs: Any, rounds: int, n: int) -> jax.Array:
+    """Return random bits above the number of a row, (epochs, rounds, n)."""
+    _, mask = _rounds(n)
+    bits = jax.vmap(lambda epoch: jax.random.bits(jax.random.fold_in(key, epoch), (rounds, n)))(epochs)
+    return (bits & ~mask) | jnp.arange(n, dtype=jnp.uint32)
 
 
 def _rounds(n: int) -> tuple[int, np.uint32]:
@@ -161,10 +166,14 @@ def _shuffle(rows: int, batch_size: int) -> Sampler:
         order = order.reshape(spanned * batches, batch_size)
         return jax.lax.dynamic_slice_in_dim(order, start - first * batches, steps)
 
-    def on_host(key, start, steps):
+    def on_host(key, start, steps, most):
         first, end = start // batches, -(-(start + steps) // batches)
-        orders = permutations_on_host(key, first, end - first, rows)
-        order = orders[:, : batches * batch_size].reshape(-1, batch_size)
-        return order[start - first * batches :][:steps]
+        orders = permutations_on_host(key, first, end - first, rows, -(-most // batches))
+
+        def drawn():
+            order = orders()[:, : batches * batch_size].reshape(-1, batch_size)
+            return order[start - first * batches :][:steps]
+
+        return drawn
 
     return Sampler(batches, batch_size, select, on_host if 1 < rows <= _SHARED else None)

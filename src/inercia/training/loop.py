@@ -25,7 +25,7 @@ from inercia.training.checkpoint import Checkpoints
 from inercia.training.fingerprint import described, digest_of, key_of_draws, traced, update_of
 from inercia.training.objective import objective_of
 from inercia.training.placement import place
-from inercia.training.programs import Carry, History, Setting, initial
+from inercia.training.programs import Begin, Carry, History, Setting
 from inercia.training.records import Watch
 from inercia.training.run import Run
 from inercia.training.signals import interrupted
@@ -154,7 +154,7 @@ def train(
     watch = Watch(on_record, patience, on_divergence, validation is not None)
     if resident:
         calls = _records_a_call(plan, watch, progress, checkpoint is not None)
-        supply = from_memory(setting, plan, params, data, held_out, calls)
+        supply = from_memory(setting, plan, params, data, held_out, calls, checkpoint is not None)
     else:
         supply = from_outside(setting, plan, params, data, held_out, checkpoint is not None)
     form = _judged(setting, supply, abstract(params), abstract(model_state))
@@ -164,10 +164,9 @@ def train(
     with contextlib.ExitStack() as stack:
         if placement is not None and placement.mesh.is_multi_process:
             stack.enter_context(hosts.watched())
-        start = initial(setting, supply.source, params, state, model_state, patience is not None)
-        run = Run(setting, plan, supply, watch, start)
+        run = Run(setting, plan, supply, watch, Begin(params, state, model_state, patience is not None))
         if checkpoint is not None:
-            decides = _decides(setting, plan, supply, sampler, start, form)
+            decides = _decides(setting, plan, supply, sampler, run.carry, form)
             run.checkpoints = stack.enter_context(Checkpoints(checkpoint, keep, decides, placement))
             run.resume(form)
             run.signals = stack.enter_context(interrupted())

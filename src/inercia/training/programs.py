@@ -50,6 +50,15 @@ class Setting(NamedTuple):
     placement: Placement | None
 
 
+class Begin(NamedTuple):
+    """What a training begins with, in the caller's buffers."""
+
+    params: Params
+    state: Any  # None: `method.init(params)`
+    model_state: Any
+    keeps_best: bool
+
+
 class Segment(NamedTuple):
     """The iterations of one call on data in memory."""
 
@@ -82,12 +91,12 @@ class History(NamedTuple):
     validation: Any = None  # (records,): the validation metric at the record; None without validation
 
 
-def initial(setting: Setting, source: Source, params: Params, state: Any, model_state: Any, keeps_best: bool) -> Carry:
+def initial(setting: Setting, source: Source, begin: Begin) -> Carry:
     """Return the carry of the first segment, in buffers of its own because the segment consumes them."""
+    given = tuple(begin[:3])
     if setting.placement is not None:
-        given = (params, state, model_state)
-        params, state, model_state = setting.placement.put(given, setting.placement.of_carry(given))
-    return _copied(setting, keeps_best, source, params, state, model_state)
+        given = setting.placement.put(given, setting.placement.of_carry(given))
+    return _copied(setting, begin.keeps_best, source, *given)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -162,6 +171,19 @@ def in_memory(
     params, state, model_state = after
     carry = Carry(params, state, model_state, _diverged(carry, losses, start), best)
     return carry, history, divergence(carry, start + segment.iterations)
+
+
+def at_once(
+    setting: Setting, rows: Callable | None, segment: Segment, begin: Begin, source: Source, given: Any
+) -> tuple[Carry, History, jax.Array]:
+    """Make the iterations of a training that is one segment: `in_memory` from `initial`, in one program."""
+    return _at_once(setting, begin.keeps_best, rows, segment, *begin[:3], source, given)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _at_once(setting, keeps_best, rows, segment, params, state, model_state, source, given):
+    carry = _copied(setting, keeps_best, source, params, state, model_state)
+    return in_memory(setting, rows, segment, carry, source, jnp.int32(0), given)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
