@@ -29,7 +29,7 @@ def form_of(function: Callable, *arguments: Any) -> Any:
     leaves, structure = jax.tree.flatten(arguments)
     try:
         kept = _FORMS.setdefault(function, {})
-        given = (structure, jax.config.jax_enable_x64, *map(_form, leaves))
+        given = (structure, jax.config.read("jax_enable_x64"), *map(_form, leaves))
         if given in kept:
             return kept[given]
     except TypeError:  # a function that cannot be kept so, a leaf that is no array: JAX's own look judges them

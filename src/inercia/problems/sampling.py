@@ -99,7 +99,9 @@ def permutation(key: Any, n: int) -> Int[Array, " n"]:
     return order.astype(jnp.int32)
 
 
-def permutations_on_host(key: Any, first: int, count: int, n: int, most: int) -> Callable[[], Int[np.ndarray, "count n"]]:
+def permutations_on_host(
+    key: Any, first: int, count: int, n: int, most: int
+) -> Callable[[], Int[np.ndarray, "count n"]]:
     """Ask for `permutation(fold_in(key, k), n)` of k = first..first+count-1, 1 < n <= 2^22; called, it gives them.
 
     NumPy sorts words with the processor's vectors, ten to thirty times as fast as XLA does on a CPU. The random bits

@@ -29,7 +29,8 @@ def key_of(key: Any) -> Any:
     """Return a key, or a seed's, as `check.key` does; a seed's is made once, by a program of its own."""
     if type(key) is not int:
         return check.key(key)
-    known = key, jax.config.jax_default_prng_impl, jax.config.jax_default_device
+    config: Any = jax.config  # whose attributes are not declared
+    known = key, config.jax_default_prng_impl, config.jax_default_device
     if known in _KEYS:
         return _KEYS[known]
     made = check.key(key)

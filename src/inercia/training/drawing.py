@@ -37,6 +37,7 @@ class Ahead:
 
     def __init__(self, sampler: Sampler, key: Any, total: int, steps: int) -> None:
         self.sampler, self.key, self.total = sampler, key, total
+        self._draw: Any = sampler.on_host
         self._length = max(1, DRAWN // sampler.batch_size)
         self._held = _Stretch(0, 0, np.empty((0, sampler.batch_size), np.int32))
         self._next = self._ask(0, steps)
@@ -56,7 +57,7 @@ class Ahead:
         if begin >= end:
             return _Stretch(0, 0, None)
         with jax.ensure_compile_time_eval():  # also where a program is traced that the training is a constant of
-            return _Stretch(begin, end, self.sampler.on_host(self.key, begin, end - begin, self.total))
+            return _Stretch(begin, end, self._draw(self.key, begin, end - begin, self.total))
 
 
 class _Stretch(NamedTuple):

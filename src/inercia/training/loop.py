@@ -9,7 +9,7 @@ over hyperparameters trains all of them at once.
 import contextlib
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -218,7 +218,7 @@ def _records_a_call(plan: Plan, watch: Watch, progress: bool, saves: bool) -> in
 
 def _judged(setting: Setting, supply: Supply, params: Params, model_state: Any) -> History:
     """Return the form of the history, or raise unless loss, evaluate and validation give what they should."""
-    objective, nothing = setting.objective, np.zeros(0)  # only the structure counts
+    objective, nothing = setting.objective, cast(Any, np.zeros(0))  # only the structure counts
     aux = objective.judge(params, model_state, supply.batch)
     arguments = (params, model_state) if objective.has_state else (params,)
     seen = None if setting.evaluate is None else judge_watched("evaluate", setting.evaluate, *arguments)

@@ -132,7 +132,7 @@ def iteration(setting: Setting) -> Callable[[tuple, tuple], tuple[tuple, tuple]]
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 @fast_convolutions
 def in_memory(
-    setting: Setting, rows: Callable | None, segment: Segment, carry: Carry, source: Source, start: Any, given: Any = None
+    setting: Setting, rows: Callable | None, segment: Segment, carry: Carry, source: Source, start: Any, given: Any
 ) -> tuple[Carry, History, jax.Array]:
     """Make the iterations of a segment, from iteration `start` on; return its `divergence` too.
 
