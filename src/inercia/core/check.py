@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from inercia.core.forms import form_of
+
 #: What JAX takes for an array.
 _ARRAYS = (np.ndarray, np.generic, jax.Array, jax.ShapeDtypeStruct, numbers.Number)
 
@@ -265,7 +267,7 @@ def loss_of(loss: Any, *arguments: Any) -> None:
     """Raise unless `loss(*arguments)` is one real number; the loss is traced, not computed."""
     compilable(loss)
     with compiled("loss"):
-        abstract = jax.jit(loss).eval_shape(*arguments)  # jit remembers what it traced, eval_shape alone does not
+        abstract = form_of(loss, *arguments)
     scalar("loss", abstract)
 
 
@@ -290,8 +292,7 @@ def _judged(name: str, value: Any) -> bool:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 60 and "\n" not in text else f"a {type(value).__name__}"
+    return text if len(text := repr(value)) < 60 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def _shown(value: Any) -> str:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inercia.core import jaxprs
+from inercia.core.forms import form_of
 from inercia.core.partial_loss import one_of_equals
 
 #: How a dtype is widened.
@@ -56,13 +57,13 @@ def in_float64(loss: Any, params: Any) -> Any:
     """
     loss = one_of_equals(loss)
     try:
-        jax.jit(loss).eval_shape(params)  # jit remembers what it traced, eval_shape alone does not
+        form_of(loss, params)
     except TypeError as error:
         if not callable(loss) or "dtype" not in str(error):
             return loss  # whoever uses it will say what is wrong
         wide = _widened(loss)
         try:
-            jax.jit(wide).eval_shape(params)
+            form_of(wide, params)
         except TypeError:
             return loss
         return wide

@@ -10,9 +10,26 @@ from typing import Any
 _MOVING, _LOGGED = 0.1, 60.0
 
 
+class _Hidden:
+    """A bar that shows nothing, for less than tqdm's takes to be made."""
+
+    disable, n = True, 0
+
+    def __enter__(self) -> "_Hidden":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def update(self, n: float = 1) -> None: ...
+
+    def reset(self, total: float | None = None) -> None: ...
+
+
 def bar(show: bool, **options: Any) -> Any:
     """Return tqdm's bar with these options, or one that shows nothing."""
+    if not show:
+        return _Hidden()
     from tqdm import tqdm  # noqa: PLC0415  loaded when used
 
     seconds = _MOVING if sys.stderr.isatty() or "ipykernel" in sys.modules else _LOGGED
-    return tqdm(disable=not show, mininterval=seconds, maxinterval=max(10.0, seconds), **options)
+    return tqdm(mininterval=seconds, maxinterval=max(10.0, seconds), **options)

@@ -17,6 +17,7 @@ import optax
 
 from inercia.core import check, tree
 from inercia.core.convolutions import fast_convolutions
+from inercia.core.forms import form_of
 from inercia.core.method import Family, Params, State
 from inercia.core.optimizer_state import Alone, advance, start_state, updates_made
 from inercia.core.partial_loss import separated
@@ -106,7 +107,7 @@ def _iterate(
         data = tree.float64(data)
         bound = program.bind(data)
         check.loss_of(bound, theta)
-        begin = start_state(method, theta, state, jax.jit(bound).eval_shape(theta).dtype, member)
+        begin = start_state(method, theta, state, form_of(bound, theta).dtype, member)
         watched = {name: _observer(watcher) for name, watcher in (observe or {}).items()}
         memory = {name: watcher.init(theta, begin) for name, watcher in watched.items()}
         run = partial(_run, member[0], program, points=steps // every, watched=tuple(watched.items()))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from inercia.core import check
+from inercia.core.forms import form_of
 from inercia.core.values import ByValue
 from inercia.problems.labels import check_labels
 from inercia.problems.network import Network
@@ -55,7 +56,7 @@ class Risk:
     def check(self, params: Any, batch: tuple[Any, Any]) -> None:
         """Raise unless the batch suits network and loss: lengths, shapes, labels; nothing is computed."""
         x, y = batch[0], check.array("y", batch[1])
-        self._check(jax.jit(self.network.apply).eval_shape(params, x), y)
+        self._check(form_of(self.network.apply, params, x), y)
 
     def _check(self, prediction: Any, y: Any) -> None:
         rows, shape = prediction.shape[:-1], jnp.shape(y)

@@ -7,19 +7,47 @@ import jax.numpy as jnp
 import numpy as np
 
 from inercia.core import check, tree
+from inercia.core.forms import form_of
 from inercia.training import batches
 from inercia.training.objective import Objective, accepts, signature_of
+
+#: Keys that were made of seeds, and the most that are kept.
+_KEYS: dict[Any, Any] = {}
+_MOST_KEYS = 256
 
 
 def params_of(params: Any) -> Any:
     """Return the params, or raise unless all leaves are arrays that can be differentiated."""
+    leaves = jax.tree.leaves(params)
+    if leaves and all(isinstance(leaf, jax.Array) and leaf.dtype == np.float32 for leaf in leaves):
+        return params  # as they are in nearly every call
     check.some_params(params)
     return tree.native(params)
 
 
+def key_of(key: Any) -> Any:
+    """Return a key, or a seed's, as `check.key` does; a seed's is made once, by a program of its own."""
+    if type(key) is not int:
+        return check.key(key)
+    config: Any = jax.config  # whose attributes are not declared
+    known = key, config.jax_default_prng_impl, config.jax_default_device
+    if known in _KEYS:
+        return _KEYS[known]
+    made = check.key(key)
+    if check.is_concrete(made) and len(_KEYS) < _MOST_KEYS:
+        _KEYS[known] = made
+    return made
+
+
 def abstract(tree: Any) -> Any:
     """Return the tree as shapes and dtypes, without where it lies."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), tree)
+    return jax.tree.map(_abstract, tree)
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    if isinstance(leaf, jax.Array):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # many of them, and nothing to find out
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
 
 
 def model_state_of(model_state: Any) -> Any:
@@ -56,7 +84,7 @@ def judge_watched(name: str, function: Any, *arguments: Any) -> Any:
         form = ", ".join(("params", "model_state")[: len(arguments)])
         raise TypeError(f"{name} must take ({form}), but it takes {takes}.")
     try:
-        return jax.jit(function).eval_shape(*arguments)  # jit remembers what it traced, eval_shape alone does not
+        return form_of(function, *arguments)
     except jax.errors.JAXTypeError as error:
         raise TypeError(
             f"{name} is compiled into the run, but it asks for numbers on the host ({type(error).__name__}): compute "

@@ -9,23 +9,23 @@ over hyperparameters trains all of them at once.
 import contextlib
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
 from inercia.core import check
 from inercia.core.method import Params, State
 from inercia.core.progress import bar as progress_bar
 from inercia.training import hosts
-from inercia.training.arguments import abstract, held_out_of, judge_watched, model_state_of, params_of
+from inercia.training.arguments import abstract, held_out_of, judge_watched, key_of, model_state_of, params_of
 from inercia.training.batches import rows_in_memory
 from inercia.training.checkpoint import Checkpoints
 from inercia.training.fingerprint import described, digest_of, key_of_draws, traced, update_of
 from inercia.training.objective import objective_of
 from inercia.training.placement import place
-from inercia.training.programs import Carry, History, Setting, divergence, initial
+from inercia.training.programs import Begin, Carry, History, Setting
 from inercia.training.records import Watch
 from inercia.training.run import Run
 from inercia.training.signals import interrupted
@@ -141,7 +141,7 @@ def train(
         True
     """
     check.optimizer(method)
-    params, key, model_state = params_of(params), check.key(key), model_state_of(model_state)
+    params, key, model_state = params_of(params), key_of(key), model_state_of(model_state)
     objective = objective_of(loss, has_aux, model_state is not None)
     resident = is_in_memory(data)
     data = rows_in_memory(data, hasattr(loss, "check")) if resident else data
@@ -154,7 +154,7 @@ def train(
     watch = Watch(on_record, patience, on_divergence, validation is not None)
     if resident:
         calls = _records_a_call(plan, watch, progress, checkpoint is not None)
-        supply = from_memory(setting, plan, params, data, held_out, calls)
+        supply = from_memory(setting, plan, params, data, held_out, calls, checkpoint is not None)
     else:
         supply = from_outside(setting, plan, params, data, held_out, checkpoint is not None)
     form = _judged(setting, supply, abstract(params), abstract(model_state))
@@ -164,10 +164,9 @@ def train(
     with contextlib.ExitStack() as stack:
         if placement is not None and placement.mesh.is_multi_process:
             stack.enter_context(hosts.watched())
-        start = initial(setting, supply.source, params, state, model_state, patience is not None)
-        run = Run(setting, plan, supply, watch, start)
+        run = Run(setting, plan, supply, watch, Begin(params, state, model_state, patience is not None))
         if checkpoint is not None:
-            decides = _decides(setting, plan, supply, sampler, start, form)
+            decides = _decides(setting, plan, supply, sampler, run.carry, form)
             run.checkpoints = stack.enter_context(Checkpoints(checkpoint, keep, decides, placement))
             run.resume(form)
             run.signals = stack.enter_context(interrupted())
@@ -180,7 +179,7 @@ def train(
 def _result(run: Run) -> Result:
     """Return what was trained; tell of a divergence."""
     params, state, model_state, _, best = run.carry
-    diverged: Any = divergence(run.carry, jnp.int32(run.done))
+    diverged: Any = run.diverged()
     if check.is_concrete(diverged):
         diverged = None if int(diverged) < 0 else int(diverged)
         _tell(diverged, run)
@@ -219,7 +218,7 @@ def _records_a_call(plan: Plan, watch: Watch, progress: bool, saves: bool) -> in
 
 def _judged(setting: Setting, supply: Supply, params: Params, model_state: Any) -> History:
     """Return the form of the history, or raise unless loss, evaluate and validation give what they should."""
-    objective, nothing = setting.objective, jnp.zeros(0)  # only the structure counts
+    objective, nothing = setting.objective, cast(Any, np.zeros(0))  # only the structure counts
     aux = objective.judge(params, model_state, supply.batch)
     arguments = (params, model_state) if objective.has_state else (params,)
     seen = None if setting.evaluate is None else judge_watched("evaluate", setting.evaluate, *arguments)

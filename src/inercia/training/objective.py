@@ -14,12 +14,14 @@ number of devices.
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from inercia.core import check
+from inercia.core.forms import form_of
 
 _KEYS = ("key", "rng", "rngs", "rng_key", "prng_key")
 
@@ -44,11 +46,10 @@ class Objective:
 
     def judge(self, params: Any, model_state: Any, batch: Any) -> Any:
         """Raise unless the loss returns what it should; return the form of aux. Traced, not computed."""
-        key = jax.eval_shape(lambda: jax.random.key(0))
         arguments = (params, model_state, batch) if self.has_state else (params, batch)
-        keys = (key,) if self.takes_key else ()
+        keys = (jax.eval_shape(lambda: jax.random.key(0)),) if self.takes_key else ()
         with check.compiled("loss"):
-            returned = jax.jit(self.loss).eval_shape(*arguments, *keys)  # jit remembers what it traced
+            returned = form_of(self.loss, *arguments, *keys)
         both = self.has_aux and self.has_state
         if (self.has_aux or self.has_state) and not (_is_pair(returned) and (not both or _is_pair(returned[1]))):
             promised = "(aux, model_state)" if both else "aux" if self.has_aux else "model_state"
@@ -72,6 +73,11 @@ class Objective:
 def objective_of(loss: Any, has_aux: bool, has_state: bool) -> Objective:
     """Read off what a loss takes, or raise unless it fits one of the forms above."""
     check.compilable(loss)
+    return _objective_of(loss, has_aux, has_state)
+
+
+@lru_cache(maxsize=64)
+def _objective_of(loss: Any, has_aux: bool, has_state: bool) -> Objective:
     names = ("params", "model_state", "batch") if has_state else ("params", "batch")
     signature = signature_of(loss)
     if signature is None:

@@ -50,6 +50,15 @@ class Setting(NamedTuple):
     placement: Placement | None
 
 
+class Begin(NamedTuple):
+    """What a training begins with, in the caller's buffers."""
+
+    params: Params
+    state: Any  # None: `method.init(params)`
+    model_state: Any
+    keeps_best: bool
+
+
 class Segment(NamedTuple):
     """The iterations of one call on data in memory."""
 
@@ -82,12 +91,12 @@ class History(NamedTuple):
     validation: Any = None  # (records,): the validation metric at the record; None without validation
 
 
-def initial(setting: Setting, source: Source, params: Params, state: Any, model_state: Any, keeps_best: bool) -> Carry:
+def initial(setting: Setting, source: Source, begin: Begin) -> Carry:
     """Return the carry of the first segment, in buffers of its own because the segment consumes them."""
+    given = tuple(begin[:3])
     if setting.placement is not None:
-        given = (params, state, model_state)
-        params, state, model_state = setting.placement.put(given, setting.placement.of_carry(given))
-    return _copied(setting, keeps_best, source, params, state, model_state)
+        given = setting.placement.put(given, setting.placement.of_carry(given))
+    return _copied(setting, begin.keeps_best, source, *given)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -123,31 +132,34 @@ def iteration(setting: Setting) -> Callable[[tuple, tuple], tuple[tuple, tuple]]
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 @fast_convolutions
 def in_memory(
-    setting: Setting, rows: Callable | None, segment: Segment, carry: Carry, source: Source, start: jax.Array
-) -> tuple[Carry, History]:
-    """Make the iterations of a segment on batches that `rows` draws from the source, from iteration `start` on."""
+    setting: Setting, rows: Callable | None, segment: Segment, carry: Carry, source: Source, start: Any, given: Any
+) -> tuple[Carry, History, jax.Array]:
+    """Make the iterations of a segment, from iteration `start` on; return its `divergence` too.
+
+    Their batches are those rows of the source that `rows` draws; or that are given, (iterations, batch) of one block.
+    """
     blocks, records, length, aligned = segment
     one = iteration(setting)
 
-    def step(carry, given):
-        selected, k = given
+    def step(carry, now):
+        selected, k = now
         batch = source.rows if selected is None else jax.tree.map(lambda part: part[selected], source.rows)
         return one(carry, (batch, _key(setting, source, k)))
 
-    def record(carry, given):
-        (*carry, best), (losses, aux) = _scan(step, carry[:3], carry[3], given, length)
+    def record(carry, now):
+        (*carry, best), (losses, aux) = _scan(step, carry[:3], carry[3], now, length)
         best, seen = _seen(setting, source, carry, best)
         return (*carry, best), (losses, _mean(aux), seen)
 
     def block(carry, first):
         # Drawn for all of the block at once: many small draws would cost more than the steps.
-        selected = None if rows is None else rows(source.key, first, records * length, aligned)
-        given = (selected, _numbers(setting, first, records * length))
+        selected = given if rows is None else rows(source.key, first, records * length, aligned)
+        steps = (selected, _numbers(setting, first, records * length))
         if not _looks(setting, source):  # nothing happens between records: one loop is faster than a loop of loops
-            carry, (losses, _) = _scan(step, carry[:3], carry[3], given, records * length)
+            carry, (losses, _) = _scan(step, carry[:3], carry[3], steps, records * length)
             return carry, (losses, None, (None, None))
-        given = jax.tree.map(lambda part: part.reshape(records, length, *part.shape[1:]), given)
-        return jax.lax.scan(record, carry, given, records)
+        steps = jax.tree.map(lambda part: part.reshape(records, length, *part.shape[1:]), steps)
+        return jax.lax.scan(record, carry, steps, records)
 
     firsts = start + records * length * jnp.arange(blocks, dtype=jnp.int32)
     held = (carry.params, carry.state, carry.model_state, carry.best)
@@ -157,7 +169,21 @@ def in_memory(
     steps = start + length * jnp.arange(1, 1 + blocks * records, dtype=jnp.int32)
     history = _replicated(setting, History(steps, losses.mean(axis=1), seen[0], aux, seen[1]))
     params, state, model_state = after
-    return Carry(params, state, model_state, _diverged(carry, losses, start), best), history
+    carry = Carry(params, state, model_state, _diverged(carry, losses, start), best)
+    return carry, history, divergence(carry, start + segment.iterations)
+
+
+def at_once(
+    setting: Setting, rows: Callable | None, segment: Segment, begin: Begin, source: Source, given: Any
+) -> tuple[Carry, History, jax.Array]:
+    """Make the iterations of a training that is one segment: `in_memory` from `initial`, in one program."""
+    return _at_once(setting, begin.keeps_best, rows, segment, *begin[:3], source, given)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _at_once(setting, keeps_best, rows, segment, params, state, model_state, source, given):
+    carry = _copied(setting, keeps_best, source, params, state, model_state)
+    return in_memory(setting, rows, segment, carry, source, jnp.int32(0), given)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

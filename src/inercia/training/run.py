@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from inercia.core import check
 from inercia.training.checkpoint import Checkpoints
-from inercia.training.programs import Carry, History, Setting, are_finite
+from inercia.training.programs import Begin, History, Setting, are_finite, divergence, initial
 from inercia.training.records import Watch
 from inercia.training.signals import stop_for
 from inercia.training.supply import Plan, Supply
@@ -20,9 +21,11 @@ from inercia.training.supply import Plan, Supply
 class Run:
     """A training under way: what it carries, and what it has recorded."""
 
-    def __init__(self, setting: Setting, plan: Plan, supply: Supply, watch: Watch, start: Carry) -> None:
+    def __init__(self, setting: Setting, plan: Plan, supply: Supply, watch: Watch, begin: Begin) -> None:
         self.setting, self.plan, self.supply, self.watch = setting, plan, supply, watch
-        self.carry, self.done, self.records = start, 0, []
+        self.begin, self.done, self.records = begin, 0, []
+        self.carry: Any = None if supply.at_once else initial(setting, supply.source, begin)
+        self._diverged: Any = None
         self.checkpoints: Checkpoints | None = None
         self.signals: list[int] = []
         self.several = setting.placement is not None and setting.placement.mesh.is_multi_process
@@ -47,8 +50,9 @@ class Run:
         if self.watch.is_over():
             return
         broken = False
-        for done, carry, recorded in self.supply.segments(self.carry, self.done):
-            self.done, self.carry = done, carry
+        once, segments = self.supply.at_once, self.supply.segments
+        for done, carry, recorded, diverged in [once(self.begin)] if once else segments(self.carry, self.done):
+            self.done, self.carry, self._diverged = done, carry, diverged
             self.records.append(recorded)
             if not check.is_concrete(carry, recorded):
                 self._mapped()
@@ -71,6 +75,10 @@ class Run:
                 break
         if not broken:
             self._save()
+
+    def diverged(self) -> Any:
+        """Return the first iteration whose loss was not, or would not be, finite; -1 if there is none."""
+        return divergence(self.carry, np.int32(self.done)) if self._diverged is None else self._diverged
 
     def history(self) -> History:
         """Return all records."""

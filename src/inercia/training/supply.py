@@ -1,6 +1,7 @@
 """How a training goes through its data: which batches, how many iterations a call, where records end.
 
-in memory    all rows on the device; the program draws its batches itself, many records in a call
+in memory    all rows on the device; many records in a call, whose batches the program draws itself, or the host does
+             (`drawing`). Where one call is all, it is a single program, start and all
 outside      batches read ahead of their use (`stream`); the programs make the iterations of a chunk
 """
 
@@ -18,13 +19,13 @@ from inercia.core import check
 from inercia.core.method import Params
 from inercia.problems.mapped_files import Shards
 from inercia.problems.sampling import Sampler, sampler
-from inercia.training import batches, programs
+from inercia.training import batches, drawing, programs
 from inercia.training.arguments import abstract
 from inercia.training.fingerprint import digest_of
-from inercia.training.programs import Carry, History, Segment, Setting, Source
+from inercia.training.programs import Begin, Carry, History, Segment, Setting, Source
 from inercia.training.stream import Stream
 
-#: Row numbers that are drawn at a time.
+#: Row numbers that a program draws at a time.
 DRAWN = 2**16
 #: Chunks of batches from outside that the device has or that wait for it, while another one is read.
 AHEAD = 3
@@ -49,13 +50,23 @@ class Plan(NamedTuple):
         return self.records_end(done) and done % (self.save_every or 1) == 0
 
 
+class Made(NamedTuple):
+    """What a training stands at after a segment."""
+
+    done: int  # iterations
+    carry: Carry
+    recorded: History  # of this segment
+    diverged: Any  # as `programs.divergence` gives it; None where it was not asked
+
+
 class Supply(NamedTuple):
     """Data, and how the training goes through them."""
 
     batch: Any  # one, in the abstract
     source: Source
     digest: Callable[[], str]  # of all data that can be read now
-    segments: Callable[..., Iterator[tuple[int, Carry, History]]]  # carry, start -> (iterations done, carry, records)
+    segments: Callable[..., Iterator[Made]]  # carry, start -> what has been made, segment by segment
+    at_once: Callable[[Begin], Made] | None  # begin -> all of it; None where that is not one call
     passed: Callable[[], str]  # digest of the batches so far, of data that can be read only as the training goes
     expect: Callable[[int, str], None]  # what `passed` must be after so many iterations
 
@@ -77,14 +88,22 @@ def is_in_memory(data: Any) -> bool:
     return isinstance(data, np.ndarray | jax.Array | tuple | dict)
 
 
-def from_memory(setting: Setting, plan: Plan, params: Params, data: Any, held_out: Any, records: int | None) -> Supply:
+def from_memory(
+    setting: Setting, plan: Plan, params: Params, data: Any, held_out: Any, records: int | None, saved: bool
+) -> Supply:
     """Hold all rows on the device; at most `records` records a call, all of them where it is None."""
     drawn, total, every = plan.sampler, plan.total, plan.every
     assert drawn is not None
     assert total is not None
     assert every is not None
-    dtype = jnp.result_type(*jax.tree.leaves(params))
-    data = jax.tree.map(jnp.asarray, batches.cast(data, dtype))
+    by_host = setting.placement is None and drawing.suits_host(drawn, plan.key, params)
+    cut = partial(_cut, total=total, every=every, records=records or -(-total // every), drawn=drawn, by_host=by_host)
+    first = next(cut(0))[1]
+    ahead = drawing.Ahead(drawn, plan.key, total, first.iterations) if by_host else None
+    rows = None if by_host else drawn.rows
+    is_one_call = first.iterations == total and setting.placement is None and not saved
+    data = batches.cast(data, jnp.result_type(*jax.tree.leaves(params)))
+    data = data if is_one_call else jax.tree.map(jnp.asarray, data)  # that call takes it there
     if hasattr(setting.objective.loss, "check"):
         setting.objective.loss.check(abstract(params), data)
     batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct((drawn.batch_size, *part.shape[1:]), part.dtype), data)
@@ -92,15 +111,28 @@ def from_memory(setting: Setting, plan: Plan, params: Params, data: Any, held_ou
     if setting.placement is not None:
         source = setting.placement.put(source, setting.placement.replicated(source))
 
+    def given(start, segment):
+        return None if ahead is None else ahead.rows(start, segment.iterations)
+
+    def at_once(begin):
+        return Made(total, *programs.at_once(setting, rows, first, begin, source, given(0, first)))
+
     def segments(carry, start):
-        for first, segment in _cut(start, total, every, records or -(-total // every), drawn):
+        sent: deque[Any] = deque(maxlen=AHEAD)
+        for now, segment in cut(start):
+            selected = given(now, segment)
+            if ahead is not None and len(sent) == AHEAD:
+                jax.block_until_ready(sent[0])  # or the host would draw all of the training's batches first
             with warnings.catch_warnings():
                 # Where only hyperparameters are mapped, the unmapped start cannot become the mapped result.
                 warnings.filterwarnings("ignore", "Some donated buffers were not usable")
-                carry, recorded = programs.in_memory(setting, drawn.rows, segment, carry, source, np.int32(first))
-            yield first + segment.iterations, carry, recorded
+                made = programs.in_memory(setting, rows, segment, carry, source, np.int32(now), selected)
+            carry, recorded, diverged = made
+            sent.append(recorded.loss)
+            yield Made(now + segment.iterations, carry, recorded, diverged)
 
-    return Supply(batch, source, partial(digest_of, data), segments, str, lambda start, passed: None)
+    whole = at_once if is_one_call else None
+    return Supply(batch, source, partial(digest_of, data), segments, whole, str, lambda start, passed: None)
 
 
 def from_outside(setting: Setting, plan: Plan, params: Params, data: Any, held_out: Any, saved: bool) -> Supply:
@@ -129,10 +161,10 @@ def from_outside(setting: Setting, plan: Plan, params: Params, data: Any, held_o
             if chunk.ends:
                 best, recorded = programs.at_record(setting, carry, source, np.int32(done), losses, aux)
                 carry = carry._replace(best=best)
-                yield done, carry, recorded
+                yield Made(done, carry, recorded, None)
                 losses, aux = [], []
 
-    return Supply(stream.batch, source, stream.digest, segments, stream.passed, stream.expect)
+    return Supply(stream.batch, source, stream.digest, segments, None, stream.passed, stream.expect)
 
 
 def _sampler_of(data: Any, name: str, batch_size: int | None, key: Any) -> Sampler | None:
@@ -165,17 +197,28 @@ def _records(every: int | None, save_every: int | None, drawn: Sampler | None) -
     return every, save_every
 
 
-def _cut(start: int, total: int, every: int, records: int, drawn: Sampler) -> Iterator[tuple[int, Segment]]:
+def _cut(
+    start: int, total: int, every: int, records: int, drawn: Sampler, by_host: bool
+) -> Iterator[tuple[int, Segment]]:
     """Cut the iterations into segments of at most `records` records, each with the iteration it starts at."""
     complete, rest = divmod(total, every)
-    most = max(1, DRAWN // (every * drawn.batch_size))
+    most = max(1, (drawing.DRAWN if by_host else DRAWN) // (every * drawn.batch_size))
     record = start // every
     while record < complete:
         end = min(record + records - record % records, complete)  # a run that goes on cuts where the first one did
+        equal = _equal_parts(end - record, most) if by_host else most
         while record < end:
-            blocks, size = max(1, (end - record) // most), min(most, end - record)
+            size = min(equal, end - record)
+            blocks = 1 if by_host else max(1, (end - record) // most)
             aligned = record * every % drawn.epoch == 0 and (blocks * size == 1 or every % drawn.epoch == 0)
+            aligned = by_host or aligned  # which only a program that draws asks
             yield record * every, Segment(blocks, size, every, aligned)
             record += blocks * size
     if rest:
-        yield complete * every, Segment(1, 1, rest, complete * every % drawn.epoch == 0)
+        yield complete * every, Segment(1, 1, rest, by_host or complete * every % drawn.epoch == 0)
+
+
+def _equal_parts(count: int, most: int) -> int:
+    """Return the size of the parts, at most `most`, that `count` is cut into; equal ones, if they need not be small."""
+    largest = min(count, most)
+    return next((size for size in range(largest, largest // 4, -1) if count % size == 0), largest)
