@@ -8,7 +8,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "analysis"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-#: Those that take long, and whose claims, of the edge of stability, of noise and of orders, the library's tests make too.
+#: Those that take long, and whose claims, of the edge of stability, noise and orders, the library's tests make too.
 LONG = ("stability", "edge", "oscillation", "scaling_rule", "nesterov")
 
 

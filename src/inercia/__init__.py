@@ -41,7 +41,6 @@ from inercia.methods import parts as parts
 from inercia.methods import table as _table
 from inercia.methods.chains import chain, masked, partition
 from inercia.methods.momentum import SCHEMES
-from inercia.methods.muon import muon
 from inercia.methods.scaling_rule import scale
 from inercia.methods.table import *
 from inercia.problems.amplified_noise import svag
@@ -144,7 +143,6 @@ __all__ = [
     "modified",
     "modified_energy",
     "modified_loss",
-    "muon",
     "nonsmooth_operations",
     "order",
     "partition",

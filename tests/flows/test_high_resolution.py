@@ -16,7 +16,6 @@ FAMILIES = {
     "vanishing friction": lambda dt: ia.nesterov(0.2, dt=dt),
     "constant friction": lambda dt: ia.sgd(0.2, 0.7, nesterov=True, dt=dt),
     "heavy ball": lambda dt: ia.sgd(0.2, 0.7, dt=dt),
-    "averaged": lambda dt: ia.momentum(0.5, 0.7, dt=dt),
 }
 
 
@@ -34,6 +33,19 @@ def test_order_two(name):
     assert result.slope == pytest.approx(2, abs=0.1)
 
 
+def test_the_averaged_form_has_the_heavy_balls_equation():
+    g, at = jnp.array([0.3, -0.2]), ia.OscillatorState(jnp.float32(2), jnp.array([0.1, 0.4]))
+    rates, starts = [], []
+    for method, memory in ((ia.momentum(0.5, 0.7, dt=0.5), 0.3), (ia.sgd(0.15, 0.7, dt=0.5), 1.0)):
+        flow, start = ia.high_resolution(method, wells)
+        rates.append(flow(g, at, jnp.asarray(START))[1].velocity)
+        starts.append(start(START, type(method.init(g))(jnp.int32(4), memory * g))[1])
+    np.testing.assert_allclose(*rates, rtol=1e-6)
+    np.testing.assert_allclose(*(s.velocity for s in starts), rtol=1e-6)
+    assert [float(s.count) for s in starts] == [2.0, 2.0]
+
+
+@pytest.mark.long  # analysis/nesterov.py asserts it too
 def test_the_published_start_has_order_one():
     """Shi et al. start at the first update over dt, which is the velocity half a step later."""
     family = FAMILIES["constant friction"]

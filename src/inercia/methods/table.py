@@ -18,6 +18,7 @@ from inercia.methods.adamax import *
 from inercia.methods.adamw import *
 from inercia.methods.nadam import *
 from inercia.methods.lion import *
+from inercia.methods.muon import *
 
 #: Every factory by name.
 METHODS: dict[str, Factory] = {name: value for name, value in globals().items() if hasattr(value, "training_rate")}
