@@ -59,6 +59,8 @@ def test_bad_input():
     path = ia.iterate(ia.momentum(0.1), wells, START, 3)
     with pytest.raises(TypeError, match=r"conformal or relativistic, but it is momentum"):
         ia.modified_energy(ia.momentum(0.1), wells, path)
+    with pytest.raises(TypeError, match="path must be one of conformal, but its state is MomentumState"):
+        ia.modified_energy(ia.conformal(0.1), wells, path)
     scheduled = ia.conformal(lambda t: 0.1, 0.9)
     with pytest.raises(TypeError, match="learning_rate is a schedule"):
         ia.modified_energy(scheduled, wells, ia.iterate(scheduled, wells, START, 3))

@@ -29,7 +29,7 @@ from inercia.core import check, tree
 from inercia.core.method import Method, Params
 from inercia.core.path import Path
 from inercia.core.transition import abs_sq
-from inercia.methods.conformal import conformal, relativistic
+from inercia.methods.conformal import ConformalState, RelativisticState, conformal, relativistic
 
 
 class Balance(NamedTuple):
@@ -54,7 +54,7 @@ def modified_energy(method: Method, loss: Callable, path: Path) -> Balance:
         integral of modified_loss_rate to O(dt^4).
 
     Raises:
-        TypeError: another method, a schedule.
+        TypeError: another method, a path of another one, a schedule.
 
     Example:
         >>> import inercia, numpy as np
@@ -69,6 +69,8 @@ def modified_energy(method: Method, loss: Callable, path: Path) -> Balance:
     a, c, delta, h = _numbers(method)
     check.real("params", path.params)
     path.check_axis()
+    if not isinstance(path.state, RelativisticState if delta else ConformalState):
+        raise TypeError(f"path must be one of {method.name}, but its state is {type(path.state).__name__}.")
 
     def at(point: tuple) -> tuple:
         count, q, m = point

@@ -124,7 +124,7 @@ def conformal(learning_rate: Number | Schedule, beta: Number | Schedule = 0.9, *
 
 
 @factory(
-    training_rate=0.1,
+    training_rate=0.3,
     rows=(
         (
             "relativistic(a, b, δ)",
