@@ -68,11 +68,9 @@ def moments(out: Path, seed: int, fast: bool) -> None:
     print(save(draw, out / "adam_moments.png"))
 
 
-def unbiased(out: Path, seed: int, fast: bool) -> None:
-    """Measure the bias of mh where the mean gradient moves, and that of mh / sqrt(vh) where it stands still."""
-    n, steps, drift, ratio = (20_000 if fast else 200_000), 60, 0.02, 0.5
+def biases(mean: np.ndarray, seed: int, n: int) -> list[list[np.ndarray]]:
+    """Return mh - E[g] and mh / sqrt(vh), averaged over n gradients N(mean, 1) an update, and their standard errors."""
     method = ia.adam(1.0, B1, B2, eps=0.0)
-    k = np.arange(1, steps + 1)
 
     def step(state, inputs):
         key, mean, k = inputs
@@ -82,13 +80,17 @@ def unbiased(out: Path, seed: int, fast: bool) -> None:
 
     @jax.jit
     def run(mean):
-        keys = jax.random.split(jax.random.key(seed), steps)
-        return jax.lax.scan(step, method.init(jnp.zeros(n)), (keys, mean, jnp.arange(1.0, steps + 1)))[1]
+        keys = jax.random.split(jax.random.key(seed), len(mean))
+        return jax.lax.scan(step, method.init(jnp.zeros(n)), (keys, mean, jnp.arange(1.0, len(mean) + 1)))[1]
 
-    (still, quotient), (moving, _) = (
-        [[np.asarray(x, np.float64) for x in pair] for pair in run(jnp.asarray(mean, float))]
-        for mean in (np.full(steps, ratio), drift * k)
-    )
+    return [[np.asarray(x, np.float64) for x in pair] for pair in run(jnp.asarray(mean, float))]
+
+
+def unbiased(out: Path, seed: int, fast: bool) -> None:
+    """Measure the bias of mh where the mean gradient moves, and that of mh / sqrt(vh) where it stands still."""
+    n, steps, drift, ratio = (20_000 if fast else 200_000), 60, 0.02, 0.5
+    k = np.arange(1, steps + 1)
+    (still, quotient), (moving, _) = (biases(mean, seed, n) for mean in (np.full(steps, ratio), drift * k))
     age = np.array([np.average(np.arange(j), weights=B1 ** np.arange(j)) for j in k])
     deviations = abs(still[0] / still[1]).max(), abs((moving[0] + drift * age) / moving[1]).max()
     first, limit = erf(ratio / np.sqrt(2)), ratio / np.sqrt(1 + ratio**2)

@@ -94,10 +94,8 @@ def cost(out: Path, seed: int, fast: bool) -> None:
     exponents = {n: np.polyfit(np.log(dimensions), np.log(values), 1)[0] for n, values in spent.items()}
     print("exponents of d: " + ", ".join(f"{name} {p:.2f}" for name, p in exponents.items()))
     for name in ("differential evolution", "dual annealing"):
-        misfits = [misfit(x, np.log(spent[name])) for x in (np.log(dimensions), np.array(dimensions, float))]
-        print(f"{name}: a power of d misses the counts by a factor of {np.exp(misfits[0]):.2f}, an exponential in d by "
-              f"{np.exp(misfits[1]):.2f}")  # fmt: skip
-        assert fast or misfits[0] < misfits[1] / 2
+        power, exponential = misfits(name, dimensions, spent[name])
+        assert fast or power < exponential / 2
     assert exponents["gradient descent"] < 0.1
     assert exponents["momentum"] < 0.1
     assert exponents["differential evolution"] > 1
@@ -124,9 +122,13 @@ def uniform(d: int) -> float:
     return (d * np.log(2 * BOX) - ellipsoid) / np.log(10)
 
 
-def misfit(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the root mean square of what the best straight line leaves."""
-    return float(np.std(y - np.polyval(np.polyfit(x, y, 1), x)))
+def misfits(name: str, dimensions: list[int], counts: list) -> list[float]:
+    """Return what the best power of d and the best exponential in d leave of the logarithm of the counts, rms."""
+    y = np.log(counts)
+    left = [float(np.std(y - np.polyval(np.polyfit(x, y, 1), x))) for x in (np.log(dimensions), np.array(dimensions))]
+    print(f"{name}: a power of d misses the counts by a factor of {np.exp(left[0]):.2f}, an exponential in d by "
+          f"{np.exp(left[1]):.2f}")  # fmt: skip
+    return left
 
 
 def best(condition: float) -> tuple[float, float]:
