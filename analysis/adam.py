@@ -1,6 +1,9 @@
 """Adam's moments: what the bias correction corrects, what eps does, how long a step can get.
 
     moments    E[m_k] = (1 - b1^k) E[g] and E[v_k] = (1 - b2^k) E[g^2] for independent gradients, by Monte Carlo
+    unbiased   the corrected moments are unbiased only while E[g] stands still: where it moves by r an update, mh misses
+               it by r b1/(1-b1). Their quotient is biased even then: E[mh/sqrt(vh)] is E[sign g] at the first update,
+               and nears E[g]/sqrt(E[g^2]) only as vh settles
     start      without correction the first steps are too long, by up to 6 times at the usual b1, b2
     order      RMSProp, which does not correct, meets its flow from a cold start at order 1/2 only; Adam at order 1
     eps        a constant gradient g moves a parameter by a |g| / (|g| + eps): eps is the gradient of half a step
@@ -17,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from scipy.special import erf
 
 import inercia as ia
 from inercia import plot
@@ -62,6 +66,60 @@ def moments(out: Path, seed: int, fast: bool) -> None:
         ax.set(xlabel="updates $k$", ylabel="share of the limit", ylim=(0, 1.12))
 
     print(save(draw, out / "adam_moments.png"))
+
+
+def biases(mean: np.ndarray, seed: int, n: int) -> list[list[np.ndarray]]:
+    """Return mh - E[g] and mh / sqrt(vh), averaged over n gradients N(mean, 1) an update, and their standard errors."""
+    method = ia.adam(1.0, B1, B2, eps=0.0)
+
+    def step(state, inputs):
+        key, mean, k = inputs
+        updates, state = method.update(mean + jax.random.normal(key, (n,)), state)
+        found = state.mu / (1 - B1**k) - mean, -updates
+        return state, [(x.mean(), x.std() / jnp.sqrt(n)) for x in found]
+
+    @jax.jit
+    def run(mean):
+        keys = jax.random.split(jax.random.key(seed), len(mean))
+        return jax.lax.scan(step, method.init(jnp.zeros(n)), (keys, mean, jnp.arange(1.0, len(mean) + 1)))[1]
+
+    return [[np.asarray(x, np.float64) for x in pair] for pair in run(jnp.asarray(mean, float))]
+
+
+def unbiased(out: Path, seed: int, fast: bool) -> None:
+    """Measure the bias of mh where the mean gradient moves, and that of mh / sqrt(vh) where it stands still."""
+    n, steps, drift, ratio = (20_000 if fast else 200_000), 60, 0.02, 0.5
+    k = np.arange(1, steps + 1)
+    (still, quotient), (moving, _) = (biases(mean, seed, n) for mean in (np.full(steps, ratio), drift * k))
+    age = np.array([np.average(np.arange(j), weights=B1 ** np.arange(j)) for j in k])
+    deviations = abs(still[0] / still[1]).max(), abs((moving[0] + drift * age) / moving[1]).max()
+    first, limit = erf(ratio / np.sqrt(2)), ratio / np.sqrt(1 + ratio**2)
+    print(f"E[mh] - E[g]: {still[0][-1]:+.4f} where E[g] stands still, {moving[0][-1]:+.4f} where it moves by {drift} "
+          f"an update (formula {-drift * age[-1]:+.4f}); largest deviations {deviations[0]:.1f} and "
+          f"{deviations[1]:.1f} standard errors")  # fmt: skip
+    print(f"E[mh / sqrt(vh)]: {quotient[0][0]:.4f} at the first update (E[sign g] = {first:.4f}), "
+          f"{quotient[0][-1]:.4f} at k = {steps}; E[g] / sqrt(E[g^2]) = {limit:.4f}")  # fmt: skip
+    assert max(deviations) < 4.5
+    assert abs(quotient[0][0] - first) < 4.5 * quotient[1][0]
+    assert limit - quotient[0][0] > 8 * quotient[1][0]
+
+    def draw(axes):
+        left, right = axes
+        left.plot(k, -drift * age, color=plot.COLOURS[1])
+        left.plot(k[::3], moving[0][::3], "o", ms=3.5, color=plot.COLOURS[1])
+        left.plot(k[::3], still[0][::3], "o", ms=3.5, color=plot.COLOURS[0])
+        left.text(58, 0.012, "$E[g]$ stands still", color=plot.COLOURS[0], ha="right", fontsize=8)
+        left.text(59, -0.09, f"$E[g]$ moves by {drift} an update", color=plot.COLOURS[1], ha="right", fontsize=8)
+        left.set(xlabel="updates $k$", ylabel=r"bias of $\hat m$", ylim=(-0.2, 0.04))
+        right.plot(k, quotient[0], "o", ms=3, color=plot.COLOURS[2])
+        right.axhline(limit, color="0.6", ls=":")
+        right.text(58, limit + 0.003, r"$E[g]\,/\,\sqrt{E[g^2]}$", color="0.4", ha="right", va="bottom", fontsize=8)
+        right.annotate("$E[\\mathrm{sign}\\,g]$", (1, first), (6, first), color="0.4", fontsize=8, va="center",
+                       arrowprops={"arrowstyle": "-", "color": "0.4", "lw": 0.8})  # fmt: skip
+        right.set(xlabel="updates $k$", ylabel=r"mean of $\hat m/\sqrt{\hat v}$")
+        right.margins(y=0.15)
+
+    print(save(draw, out / "adam_unbiased.png", (6.8, 2.7), 2))
 
 
 def start(out: Path) -> None:
@@ -178,6 +236,7 @@ def main(out: Path = Path("figures"), seed: int = 0, fast: bool = False) -> None
     """
     out.mkdir(parents=True, exist_ok=True)
     moments(out, seed, fast)
+    unbiased(out, seed, fast)
     start(out)
     orders(out, fast)
     epsilon(out)

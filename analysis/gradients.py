@@ -4,6 +4,8 @@
                points lie near eps^(1/2) and eps^(1/3); the complex step has no rounding branch
     cost       a gradient of P = 10..10^5 parameters in forward passes: P + 1 and 2P by differences, a constant by
                reverse mode, hand-written or automatic
+    dimension  at the best h the relative error of a gradient by differences grows with the number d of parameters of a
+               sum, because f, and with it the rounding of f, grows; that by reverse mode stays
     graph      the derivation graph of a small network, read from its jaxpr
 
 Run alone: `python analysis/gradients.py --help`.
@@ -167,6 +169,52 @@ def seconds(f, z, many: int) -> float:
     return float(np.median(times))
 
 
+def dimension(out: Path, seed: int, fast: bool) -> None:
+    """Draw the relative error of whole gradients of Rosenbrock's sum against its dimension."""
+    sizes = 2 ** np.arange(3, 9 if fast else 13)
+    steps = {"forward": 2e-8, "central": 1e-5}  # about eps^(1/2) and eps^(1/3)
+
+    def f(x):
+        return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+    def exact(x):
+        inner = np.zeros_like(x)
+        inner[:-1] = -400 * x[:-1] * (x[1:] - x[:-1] ** 2) - 2 * (1 - x[:-1])
+        inner[1:] += 200 * (x[1:] - x[:-1] ** 2)
+        return inner
+
+    def differences(x, name):
+        h, places = steps[name], jnp.arange(x.size)
+        ahead = jax.lax.map(lambda i: f(x.at[i].add(h)), places)
+        if name == "forward":
+            return (ahead - f(x)) / h
+        return (ahead - jax.lax.map(lambda i: f(x.at[i].add(-h)), places)) / (2 * h)
+
+    errors = {name: [] for name in (*steps, "jax.grad")}
+    with jax.enable_x64(True):
+        for d in sizes:
+            x = np.random.default_rng(seed).uniform(-1.5, 1.5, int(d))
+            g = exact(x)
+            found = {name: jax.jit(differences, static_argnums=1)(x, name) for name in steps}
+            found["jax.grad"] = jax.jit(jax.grad(f))(x)
+            for name, value in found.items():
+                errors[name].append(max(np.linalg.norm(value - g) / np.linalg.norm(g), 2.0**-54))
+    slopes = {name: np.polyfit(np.log(sizes[-4:]), np.log(e[-4:]), 1)[0] for name, e in errors.items()}
+    print(f"relative error of a gradient, d = {sizes[0]} and {sizes[-1]}: "
+          + ", ".join(f"{n} {e[0]:.0e} and {e[-1]:.0e} (at the end d^{slopes[n]:.2f})" for n, e in errors.items())
+          + f"; evaluations of f: {sizes[-1] + 1}, {2 * sizes[-1]}, about 3")  # fmt: skip
+    assert errors["jax.grad"][-1] < 1e-14
+    assert fast or min(slopes[name] for name in steps) > 0.4
+
+    def draw(ax):
+        for (name, values), colour in zip(errors.items(), plot.COLOURS, strict=False):
+            ax.loglog(sizes, values, "o-", ms=3, lw=1, color=colour)
+            ax.annotate(name, (sizes[0], values[0]), xytext=(0, 7), textcoords="offset points", color=colour)
+        ax.set(xlabel="parameters $d$", ylabel="relative error of the gradient", ylim=(1e-17, 1e-4))
+
+    print(save(draw, out / "gradients_dimension.png"))
+
+
 def graph(out: Path) -> None:
     """Draw the operations of a loss and of its gradient, by JAX: a neuron of one weight each way."""
 
@@ -197,6 +245,7 @@ def main(out: Path = Path("figures"), seed: int = 0, fast: bool = False) -> None
     out.mkdir(parents=True, exist_ok=True)
     error(out, seed)
     cost(out, seed, fast)
+    dimension(out, seed, fast)
     graph(out)
 
 

@@ -5,12 +5,16 @@
     energy     E = |theta'|^2/2 + a (1-b) f falls along the flow; one explicit step can raise it
     friction   theta'' + [(1-b) - a'/a] theta' + a (1-b) g = 0: the coefficient that the slide calls inertia multiplies
                theta', so that it is friction, and a learning rate growing faster than (1-b) makes it negative
+    gammas     the same as theta'' = gamma_1 m - gamma_2 g, gamma_1 = a (1-b) - a', gamma_2 = a (1-b): gamma_2 is never
+               negative; gamma_1 is above it while the rate falls, below it while it grows, and negative where it grows
+               faster than (1-b), as a warm-up begins: there the speed grows without a force
 
 Run alone: `python analysis/momentum.py --help`.
 """
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
@@ -100,6 +104,53 @@ def friction(out: Path) -> None:
     print(save(draw, out / "momentum_friction.png"))
 
 
+def gammas(out: Path) -> None:
+    """Draw gamma_1 and gamma_2 for three schedules, and check them on paths and where no force acts."""
+    a, b, rise, end = 0.1, 0.9, 20, 60
+    schedules = {
+        "constant": lambda t: a + 0 * t,
+        "warm-up": lambda t: a * jnp.minimum((t + 1) / rise, 1.0),
+        "cosine": lambda t: a * (1 + jnp.cos(jnp.pi * t / end)) / 2,
+    }
+    h = 0.02
+    times = np.arange(0, end - 5, h)
+    loss, flat, lines = ia.quadratic([[0.2]]), ia.quadratic([[0.0]]), {}
+    for name, schedule in schedules.items():
+        rate, slope = (np.asarray(jax.vmap(f)(times), np.float64) for f in (schedule, jax.grad(schedule)))
+        g1, g2 = rate * (1 - b) - slope, rate * (1 - b)
+        method = ia.momentum(schedule, b)
+        path = ia.integrate(method, loss, np.ones(1), times, rtol=1e-11, atol=1e-13)
+        x, m = path.params[:, 0], path.state.m[:, 0]
+        smooth = abs(times - (rise - 1))[1:-1] > 2 * h  # away from the warm-up's corner
+        apart = abs(np.diff(x, 2) / h**2 - (g1 * m - g2 * 0.2 * x)[1:-1])[smooth].max()
+        begun = ia.MomentumState(jnp.int32(0), np.ones(1))
+        speed = rate * ia.integrate(method, flat, np.ones(1), times, state=begun, rtol=1e-11).state.m[:, 0]
+        grows = np.diff(speed) > 0
+        right = (grows == (g1 < 0)[:-1])[abs(times - (rise / 2 - 1))[:-1] > 2 * h].mean()
+        lines[name] = (g1, g2)
+        print(f"gammas, {name}: gamma_1 from {g1.min():+.4f} to {g1.max():+.4f}, gamma_2 from {g2.min():.4f}; second "
+              f"differences agree to {apart:.0e}; without a force the speed grows {grows.mean():.0%} of the time, just "
+              f"where gamma_1 < 0: {right:.0%}")  # fmt: skip
+        assert apart < 1e-5
+        assert right == 1
+        assert (g2 >= 0).all()
+    assert lines["warm-up"][0].min() < 0 <= min(lines[name][0].min() for name in ("constant", "cosine"))
+
+    def draw(ax):
+        for (name, (g1, g2)), colour in zip(lines.items(), plot.COLOURS, strict=False):
+            ax.plot(times, g1, color=colour, label=name)
+            ax.plot(times, g2, color=colour, ls=":")
+        ax.axhline(0, color="0.7", lw=0.8, zorder=0)
+        ax.annotate(
+            "negative: the speed\ngrows by itself", (3, -0.0034), (13, -0.0042), color=plot.COLOURS[1], fontsize=8,
+            va="center", arrowprops={"arrowstyle": "-", "color": plot.COLOURS[1], "lw": 0.8},
+        )  # fmt: skip
+        ax.set(xlabel="time (iterations)", ylabel=r"$\gamma_1$ (line), $\gamma_2$ (dots)", ylim=(-0.0055, 0.0135))
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=0.8, handlelength=1)
+
+    print(save(draw, out / "momentum_gammas.png"))
+
+
 def main(out: Path = Path("figures"), seed: int = 0, fast: bool = False) -> None:
     """Discrete against continuous momentum.
 
@@ -113,6 +164,7 @@ def main(out: Path = Path("figures"), seed: int = 0, fast: bool = False) -> None
     digits(out, seed, fast)
     energy(out)
     friction(out)
+    gammas(out)
     print(save(lambda ax: plot.damping(ax, 0.1), out / "momentum_damping.png"))
 
 

@@ -8,8 +8,8 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "analysis"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-#: Those that take minutes, and whose claims, of the edge of stability and of noise, the tests of the library make too.
-LONG = ("stability", "edge", "oscillation", "scaling_rule")
+#: Those that take long, and whose claims, of the edge of stability, noise and orders, the library's tests make too.
+LONG = ("stability", "edge", "oscillation", "scaling_rule", "nesterov")
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from inercia.comparison.convergence_order import Order, order
 from inercia.comparison.edge_run import Edge, edge
 from inercia.comparison.flow_regime import Regime, regime
 from inercia.comparison.gap_and_energy import Gap, energy, gap, lyapunov
+from inercia.comparison.symplectic_energy import Balance, modified_energy
 from inercia.core.check import InerciaWarning
 from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Factory, Family, Method, factory
@@ -25,12 +26,14 @@ from inercia.edge_of_stability.spectral_density import density, trace
 from inercia.edge_of_stability.stability_threshold import Threshold, threshold
 from inercia.explorer.notebook import explore
 from inercia.flows.exact_quadratic import exact_flow, exact_iterates, quadratic
+from inercia.flows.high_resolution_equation import high_resolution
 from inercia.flows.integration import IntegrationError, integrate
 from inercia.flows.interpolating_flow import Interpolated, interpolated
 from inercia.flows.iteration import iterate
 from inercia.flows.memoryless_flow import Equation, limit
 from inercia.flows.modified_equation import modified, modified_loss
 from inercia.flows.oscillation import OscillationState, edge_flow, rod
+from inercia.flows.phase_portrait import Portrait, portrait
 from inercia.flows.sde import Diffusion, diffuse
 from inercia.flows.sliding_modes import Sliding, sliding
 from inercia.flows.smoothness import nonsmooth_operations
@@ -38,7 +41,6 @@ from inercia.methods import parts as parts
 from inercia.methods import table as _table
 from inercia.methods.chains import chain, masked, partition
 from inercia.methods.momentum import SCHEMES
-from inercia.methods.muon import muon
 from inercia.methods.scaling_rule import scale
 from inercia.methods.table import *
 from inercia.problems.amplified_noise import svag
@@ -62,6 +64,7 @@ __version__ = version("inercia")
 __all__ = [
     "SCHEMES",
     "Advice",
+    "Balance",
     "CentralOrder",
     "CentralState",
     "CurvatureError",
@@ -85,6 +88,7 @@ __all__ = [
     "Order",
     "OscillationState",
     "Path",
+    "Portrait",
     "Record",
     "Regime",
     "Result",
@@ -123,6 +127,7 @@ __all__ = [
     "fast_convolutions",
     "gap",
     "growth",
+    "high_resolution",
     "hvp",
     "in_chunks",
     "in_float32",
@@ -136,11 +141,12 @@ __all__ = [
     "masked",
     "mlp",
     "modified",
+    "modified_energy",
     "modified_loss",
-    "muon",
     "nonsmooth_operations",
     "order",
     "partition",
+    "portrait",
     "preconditioner",
     "quadratic",
     "read",

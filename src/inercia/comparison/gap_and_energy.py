@@ -103,6 +103,7 @@ def lyapunov(method: Method, path: Path) -> np.ndarray:
 
         sgd          H = f
         momentum     H = f + a |m|^2 / (2 (1-b));   as a sum, f + a |v|^2 / 2
+        conformal    momentum's;   relativistic   f + a / ((1-b) delta) (sqrt(1 + delta |m|^2) - 1)
         sign_sgd     H = f,   smoothed
         lion         H = f + K*(w theta)/w + a b1 / (1-b2 + a w (1-b1)) (K*(w theta) + K(m) + w m.theta),   smoothed
 
@@ -129,7 +130,8 @@ def lyapunov(method: Method, path: Path) -> np.ndarray:
     function = getattr(getattr(method, "flow", None), "lyapunov", None)
     if function is None:
         raise TypeError(
-            f"{method!r} has no Lyapunov function here: sgd, momentum, and smoothed sign_sgd and lion have one."
+            f"{method!r} has no Lyapunov function here: sgd, momentum, conformal, relativistic, and smoothed sign_sgd "
+            "and lion have one."
         )
     check.real("params", path.params)
     with jax.enable_x64(True):

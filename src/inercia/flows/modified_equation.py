@@ -6,6 +6,7 @@ refined      1-b and a shrink with dt.
     GD           theta' = -a [g + (s/2) H g + s^2 (H^2 g / 3 + T[g,g] / 12)]      orders 2 and 3
     momentum     m' = c e + (dt/2) c (a H m + c e),   theta' = -a m -+ (dt/2) a c e
                  (- for the semi-implicit scheme, + for the explicit one)
+    Nesterov     the high-resolution equation, on (t, theta'): see `high_resolution`
 memoryless   a shrinks, b stays: gradient flow of f + C |g|^2 from a shifted start, a the averaged form's rate.
     semi-implicit    C = a (1+b) / (4 (1-b))               theta_0 + a b/(1-b) g
     explicit         C = a (3-b) / (4 (1-b))               theta_0 + a/(1-b) g
@@ -31,8 +32,10 @@ from inercia.core import check
 from inercia.core.linear_form import LinearForm, linear_form
 from inercia.core.method import Method, Params, State
 from inercia.core.transition import abs_sq
+from inercia.flows.high_resolution_equation import high_resolution
 from inercia.flows.memoryless_flow import Equation
 from inercia.methods.momentum import MomentumState
+from inercia.methods.nesterov import nesterov
 from inercia.methods.sgd import SgdState
 
 REGIMES = ("refined", "memoryless", "staggered")
@@ -42,8 +45,8 @@ def modified(method: Method, loss: Callable, regime: str = "refined", order: int
     """Make the flow that a method follows to higher order.
 
     Args:
-        method: `sgd` or `momentum` in any regime that the module lists for it, `adam` in the memoryless one; with
-            constant hyperparameters.
+        method: `sgd` or `momentum` in any regime that the module lists for it, `nesterov` in the refined, `adam` in the
+            memoryless one; with constant hyperparameters.
         loss: params -> scalar, smooth.
         regime: "refined", "memoryless" or "staggered".
         order: 2; for refined gradient descent also 3.
@@ -65,6 +68,8 @@ def modified(method: Method, loss: Callable, regime: str = "refined", order: int
         True
     """
     check.one_of("regime", regime, REGIMES)
+    if regime == "refined" and order == 2 and getattr(method, "factory", None) is nesterov:
+        return high_resolution(method, loss)
     form, dt = _constant_form(method), method.dt
     kind, a, b = form.kind, form.averaged_rate, form.beta
     makers: dict[tuple[str, str], Callable[[], Equation]] = {
@@ -73,6 +78,7 @@ def modified(method: Method, loss: Callable, regime: str = "refined", order: int
         ("explicit", "refined"): lambda: _near_identity(a, b, dt, loss, 1.0),
         ("heavy ball", "refined"): lambda: _summed(_near_identity(a, b, dt, loss, -1.0), b, dt),
         ("semi-implicit", "staggered"): lambda: _staggered(a, b, dt, loss),
+        ("nesterov", "refined"): lambda: high_resolution(method, loss),
         ("heavy ball", "staggered"): lambda: _summed(_staggered(a, b, dt, loss), b, dt),
         ("adam", "memoryless"): lambda: _adam(form, dt, loss),
     } | {(k, "memoryless"): lambda: _memoryless(kind, a, b, dt, loss) for k in _CONSTANTS}  # fmt: skip

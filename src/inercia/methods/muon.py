@@ -6,7 +6,7 @@ another one. With `smooth` = c > 0 both, update and flow, take the exact one, sm
 
     S(M) = (M M^T + c^2 I)^{-1/2} M,   the gradient of K(M) = tr sqrt(M M^T + c^2 I)
 
-It is built of `parts`, as optax's is of its own: partition, chain, width scaling, decay, rate.
+It is built of `parts`, as optax's is of its own: partition, chain, scaling by shape, decay, rate.
 
 Sources: Jordan et al. 2024; Liu et al. 2025. The update is made by optax's own code, `optax.contrib.muon` to the bit.
 """
@@ -18,103 +18,30 @@ import jax.numpy as jnp
 import optax
 
 from inercia.core import check
-from inercia.core.method import Method, Number, Params, Schedule, factory
-from inercia.core.transition import debiased, like, refine, times
-from inercia.core.tree import map_grads
+from inercia.core.method import Method, Number, Schedule, factory
 from inercia.methods import parts
 from inercia.methods.chains import chain, partition
+from inercia.methods.polar_factor import Dimensions, labels, scale_by_muon, scale_by_shape
+
+__all__ = ["muon"]
 
 #: Coefficients of optax's Newton-Schulz step.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
+_PRECONDITIONINGS = ("frobenius", "spectral", "aol", "schatten")
 
 
-def _dimensions(params: Params) -> Params:
-    return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(), params)
-
-
-def _labels(params: Params) -> Params:
-    return jax.tree.map(lambda p: "muon" if p.ndim == 2 else "adam", params)
-
-
-def _wide(signal: Params) -> Params:
-    def scaled(s: jax.Array) -> jax.Array:
-        return jnp.sqrt(jnp.maximum(1, s.shape[1] / s.shape[0])) * s
-
-    return map_grads(scaled, signal)
-
-
-def _polar(c: Number) -> Any:
-    """Return M -> (M M^T + c^2 I)^{-1/2} M."""
-
-    def of(M: jax.Array) -> jax.Array:
-        U, s, Vt = jnp.linalg.svd(M, full_matrices=False)
-        return (U * (s / jnp.sqrt(s**2 + like(c, M) ** 2)).astype(U.dtype)) @ Vt
-
-    return of
-
-
-@factory()
-def scale_by_muon(
-    ns_coeffs: Any = _QUINTIC,
-    ns_steps: int = 5,
-    beta: Number = 0.95,
-    eps: Number = 1e-8,
-    mu_dtype: Any = None,
-    *,
-    nesterov: bool = True,
-    smooth: Number | None = None,
-    dt: Number = 1.0,
-) -> Method:
-    """Turn a signal of matrices into the polar factor of its average, as `optax.contrib.scale_by_muon`; see `muon`."""
-    for judge, name, value in ((check.positive, "dt", dt), (check.in_unit_interval, "beta", beta)):
-        judge(name, value)
-    check.refinable("beta", beta, dt)
-    if smooth is not None:
-        check.positive("smooth", smooth)
-    b = refine(beta, dt)
-
-    def made(decay: Any, ahead: bool) -> Any:
-        return optax.contrib.scale_by_muon(
-            ns_coeffs, ns_steps, decay, eps, mu_dtype, nesterov=ahead, weight_dimension_numbers=_dimensions
-        )
-
-    def factor(m: Params, state: Any) -> Params:
-        if smooth is not None:
-            return map_grads(_polar(smooth), m)
-        return made(0.0, False).update(m, state._replace(count=jnp.zeros([], jnp.int32)))[0]
-
-    def update(grads: Params, state: Any, params: Params = None, **extra: Any) -> tuple[Params, Any]:
-        signal, after = made(b, nesterov).update(grads, state)
-        if smooth is not None:
-            m = optax.tree.bias_correction(after.mu, b, after.count + (1 if nesterov else 0))
-            if nesterov:
-                now = optax.tree.bias_correction(grads, b, after.count)
-                m = map_grads(lambda g, m: like(b, m) * m + like(1 - b, g) * g, now, m)
-            signal = factor(m, state)
-        return times(dt, signal), after
-
-    def flow(grads: Params, state: Any, params: Params = None) -> tuple[Params, Any]:
-        m = map_grads(lambda g, m: debiased(m, g, beta, state.count), grads, state.mu)
-        m_dot = map_grads(lambda g, m: (1 - beta) * (g - m), grads, state.mu)
-        still = jnp.zeros_like(state.ns_coeffs)
-        return factor(m, state), state._replace(count=jnp.ones_like(state.count), mu=m_dot, ns_coeffs=still)
-
-    return Method(made(b, nesterov).init, update, flow, dt)
-
-
-@factory()
-def scale_by_width(*, dt: Number = 1.0) -> Method:
-    """Multiply each matrix of the signal, (n_in, n_out), by sqrt(max(1, n_out / n_in))."""
-    check.positive("dt", dt)
-    return Method(
-        lambda params: optax.EmptyState(),
-        lambda grads, state, params=None, **extra: (times(dt, _wide(grads)), state),
-        lambda grads, state, params=None: (_wide(grads), state),
-        dt,
-    )
-
-
-@factory(training_rate=2e-2)
+@factory(
+    training_rate=2e-2,
+    rows=(
+        (
+            "muon(a)",
+            "m⁺ as Adam's; matrices: θ⁺ = θ − a √max(1, n_out/n_in) p(m̂), p Newton–Schulz; the rest as AdamW",
+            "m' = (1−b)(g − m); θ' = −a √max(1, n_out/n_in) p(m̂)",
+            "1",
+        ),
+        ("muon(a, smooth=c)", "the same, p(M) = (M Mᵀ + c² I)^{−1/2} M, the polar factor", "the same", "1"),
+    ),
+)
 def muon(
     learning_rate: Number | Schedule,
     ns_coeffs: Any = _QUINTIC,
@@ -126,10 +53,15 @@ def muon(
     mu_dtype: Any = None,
     *,
     nesterov: bool = True,
+    adaptive: bool = False,
+    preconditioning: str = "frobenius",
     adam_b1: Number = 0.9,
     adam_b2: Number = 0.999,
     adam_eps_root: Number = 0.0,
     adam_weight_decay: Number = 0.0,
+    adam_learning_rate: Number | Schedule | None = None,
+    muon_weight_dimension_numbers: Dimensions = None,
+    consistent_rms: Number | None = None,
     smooth: Number | None = None,
     dt: Number = 1.0,
 ) -> Method:
@@ -142,8 +74,8 @@ def muon(
                      mh = m / (1 - e^{-(1-b) t});   params that are no matrices follow AdamW's
 
     Args:
-        learning_rate: a > 0, or a schedule step -> a; AdamW's too.
-        ns_coeffs: of the Newton-Schulz polynomial.
+        learning_rate: a > 0, or a schedule step -> a.
+        ns_coeffs: of the Newton-Schulz polynomial, three numbers or as many a step, or optax's name of them, "dion".
         ns_steps: how often it is applied.
         beta: b in [0, 1).
         eps: added to denominators.
@@ -151,11 +83,17 @@ def muon(
         weight_decay_mask: which matrices decay, as in optax.
         mu_dtype: dtype of the first moments.
         nesterov: whether they look ahead, AdamW's too.
-        adam_b1: of AdamW, as the three that follow.
+        adaptive: whether p(mh) is multiplied by its inner product with mh, the dual norm.
+        preconditioning: "frobenius", "spectral", "aol" or "schatten", what the polynomial starts from.
+        adam_b1: of AdamW, as the four that follow.
         adam_b2: decay of its second moment.
         adam_eps_root: inside its root.
         adam_weight_decay: its decay of weights.
-        smooth: c > 0 takes the exact polar factor, smoothed; None optax's polynomial.
+        adam_learning_rate: its rate; None for a.
+        muon_weight_dimension_numbers: a tree of `optax.contrib.MuonDimensionNumbers` like the params or a prefix of
+            it, or params -> tree: the axes of rows and columns; None where AdamW is meant. By default all matrices.
+        consistent_rms: multiplies p(mh) by sqrt(max(n_in, n_out)) times this in place of the factor above.
+        smooth: c > 0 takes the exact polar factor, smoothed, whatever the polynomial; None optax's polynomial.
         dt: flow time of one update, in iterations.
 
     Raises:
@@ -168,16 +106,30 @@ def muon(
         >>> abs(updates.round(3) + 0.0).tolist() == abs(jnp.float32(0.1) * jnp.eye(2)).tolist()
         True
     """
-    rate = parts.scale_by_learning_rate(learning_rate)
+    check.one_of("preconditioning", preconditioning, _PRECONDITIONINGS)
+    adam_rate = learning_rate if adam_learning_rate is None else adam_learning_rate
+    dimensions = muon_weight_dimension_numbers
+    of_matrices = {"adaptive": adaptive, "preconditioning": preconditioning, "dimensions": dimensions}
     matrices = chain(
-        scale_by_muon(ns_coeffs, ns_steps, beta, eps, mu_dtype, nesterov=nesterov, smooth=smooth),
-        scale_by_width(),
+        scale_by_muon(
+            _coefficients(ns_coeffs), ns_steps, beta, eps, mu_dtype, nesterov=nesterov, smooth=smooth, **of_matrices
+        ),
+        scale_by_shape(consistent_rms, dimensions=dimensions),
         parts.add_decayed_weights(weight_decay, weight_decay_mask),
-        rate,
+        parts.scale_by_learning_rate(learning_rate),
     )
     adamw = chain(
         parts.scale_by_adam(adam_b1, adam_b2, eps, adam_eps_root, mu_dtype, nesterov=nesterov),
         parts.add_decayed_weights(adam_weight_decay),
-        rate,
+        parts.scale_by_learning_rate(adam_rate),
     )
-    return partition({"muon": matrices, "adam": adamw}, _labels, dt=dt)
+    return partition({"muon": matrices, "adam": adamw}, labels(dimensions), dt=dt)
+
+
+def _coefficients(given: Any) -> Any:
+    """Return the coefficients; of a name, those that optax gives to it."""
+    if not isinstance(given, str):
+        return given
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        state: Any = optax.contrib.muon(1.0, given).init(jnp.ones((1, 1)))
+    return tuple(map(tuple, state.inner_states["muon"].inner_state[0].ns_coeffs.reshape(-1, 3).tolist()))

@@ -7,6 +7,7 @@ A method is a file whose `__all__` names its factory and its state. The factorie
 from inercia.core.method import Factory
 from inercia.methods.sgd import *
 from inercia.methods.momentum import *
+from inercia.methods.conformal import *
 from inercia.methods.nesterov import *
 from inercia.methods.rmsprop import *
 from inercia.methods.scalar_rmsprop import *
@@ -17,6 +18,7 @@ from inercia.methods.adamax import *
 from inercia.methods.adamw import *
 from inercia.methods.nadam import *
 from inercia.methods.lion import *
+from inercia.methods.muon import *
 
 #: Every factory by name.
 METHODS: dict[str, Factory] = {name: value for name, value in globals().items() if hasattr(value, "training_rate")}
