@@ -99,9 +99,10 @@ def _rewritten(program: Any) -> Any:
     """Return a (closed) jaxpr with its convolutions rewritten; the same object where it has none."""
     if program in _REWRITTEN:
         return _REWRITTEN[program] or program
-    if isinstance(program, jaxprs.ClosedJaxpr):
-        inner = _rewritten(program.jaxpr)
-        result = program if inner is program.jaxpr else program.replace(jaxpr=inner)
+    opened = getattr(program, "jaxpr", program)
+    if opened is not program:  # a closed one around it; from JAX 0.11 on there is one kind
+        inner = _rewritten(opened)
+        result = program if inner is opened else program.replace(jaxpr=inner)
     else:
         eqns = [new for eqn in program.eqns for new in _equations(eqn)]
         same = all(new is old for new, old in zip(eqns, program.eqns, strict=False))

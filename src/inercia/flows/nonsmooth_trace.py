@@ -121,7 +121,8 @@ def _inner(eqn: Any) -> list:
     """Return the jaxprs that an equation calls: jit, custom derivatives, loops."""
     closed, opened = jaxprs.ClosedJaxpr, jaxprs.Jaxpr
     parts = [j for p in eqn.params.values() for j in (p if isinstance(p, (tuple, list)) else (p,))]
-    return [closed(j, ()) if isinstance(j, opened) else j for j in parts if isinstance(j, (opened, closed))]
+    found = [j for j in parts if isinstance(j, (opened, closed))]
+    return [j if isinstance(j, closed) else closed(j, ()) for j in found]
 
 
 def _live(jaxpr: Any, derivative: bool) -> set[int]:
