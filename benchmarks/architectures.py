@@ -179,7 +179,7 @@ METHODS = {
     "gd": ia.sgd,
     "momentum": lambda a: ia.momentum(a, 0.5),
     "momentum of the old m": lambda a: ia.momentum(a, 0.5, scheme="explicit"),
-    "scalar rmsprop": lambda a: ia.scalar_rmsprop(a, 0.99, bias_correction=True),
+    "scalar rmsprop": lambda a: ia.scalar_rmsprop(a, 0.99),
     "rmsprop": lambda a: ia.rmsprop(a, 0.99, bias_correction=True),
     "adam": lambda a: ia.adam(a, b1=0.5, b2=0.99),
     "adamw": lambda a: optax.adamw(a, b1=0.5, b2=0.99, weight_decay=0.01),
