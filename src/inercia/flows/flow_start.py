@@ -43,14 +43,15 @@ def continuous(state: State, mask: tuple[bool, ...], dt: Any, time: float, made:
     return tree.float64(with_clock(state, mask, as_time))
 
 
-def check_start(field: Field, rate: Callable, times: np.ndarray, z0: np.ndarray) -> None:
-    """Raise ValueError unless the rate at the start has the form of the point, is finite, and exists at all times."""
+def check_start(field: Field, rate: Callable, times: np.ndarray, z0: np.ndarray) -> np.ndarray:
+    """Return the rate at the start, or raise ValueError unless it has the point's form, is finite, and exists later."""
     if (size := field.rate_size(z0)) != z0.size:
         raise ValueError(
             f"the flow must return trees like params and state, {z0.size} numbers, but it returns {size}: "
             "is the state another method's?"
         )
-    if not np.isfinite(rate(EVERYWHERE, z0)).all():
+    begins = np.asarray(rate(EVERYWHERE, z0))
+    if not np.isfinite(begins).all():
         raise ValueError("the flow must be finite at the start, but it is not: check params, state and loss there.")
     if times[-1] < 0 <= times[0] and any(field.equation[2]):
         warm = tree.vector((field.params, jax.tree.map(lambda x: np.asarray(x) + 1, field.state)))  # averages not 0
@@ -60,3 +61,4 @@ def check_start(field: Field, rate: Callable, times: np.ndarray, z0: np.ndarray)
                 f"times must not go below 0, where the clock of a flow that depends on time starts, but the last is "
                 f"{times[-1]:g}."
             )
+    return begins

@@ -30,7 +30,7 @@ from inercia.flows.flow_start import check_start, continuous, numbers
 from inercia.flows.interpolating_flow import Interpolated, interpolated
 from inercia.flows.iteration import diverged_at
 from inercia.flows.pieces import Piece, pieces_of
-from inercia.flows.vector_field import Field, clocks, flow_of
+from inercia.flows.vector_field import EVERYWHERE, Field, clocks, flow_of
 
 #: Bytes that a solver keeps per squared unknown: the Jacobian and its factorisations; 0 where it keeps none.
 SOLVERS = {"DOP853": 0, "RK45": 0, "RK23": 0, "Radau": 48, "BDF": 32, "LSODA": 16, "auto": 0}
@@ -157,10 +157,10 @@ def _solve(
     _check_memory(solver, z0.size)
     cut = pieces_of(field, solved, float(times[0]), float(times[-1]), breakpoints)
     first = AUTO if solver == "auto" else solver
-    check_start(field, _rate(field, first, z0.size), times, z0)
+    begins = z0, check_start(field, _rate(field, first, z0.size), times, z0)
     with progress_bar(progress, total=abs(times[-1] - times[0]), unit="it", desc=solver) as bar:
         plan = stepping.Plan(
-            make=partial(_solver, field, {"rtol": rtol, "atol": atol, "max_step": max_step}),
+            make=partial(_solver, field, {"rtol": rtol, "atol": atol, "max_step": max_step}, begins),
             times=times,
             events=[_Event(field, event, times[0], z0) for event in watched],
             dense=dense,
@@ -223,15 +223,19 @@ def _key(method: Any) -> Any:
     return method if type(method).__hash__ is not tuple.__hash__ else flow_of(method)
 
 
-def _solver(field: Field, options: dict, name: str, piece: Piece, t: float, z: np.ndarray) -> Any:
-    """Return a SciPy solver of the field on the rest of a piece."""
+def _solver(field: Field, options: dict, begins: tuple, name: str, piece: Piece, t: float, z: np.ndarray) -> Any:
+    """Return a SciPy solver of the field on the rest of a piece; `begins` is the first point, and the rate there."""
     seen = np.array([piece.first, piece.last])
     kind, rate = scipy_rk.scipy_solver(name), _rate(field, name, z.size)
     if _is_compiled(name, z.size):
         kind = scipy_rk.compiled(name, partial(field.step, name, seen))
     if SOLVERS[name]:
         options = options | {"jac": lambda t, z: np.asarray(field.jacobian(seen, z))}
-    return kind(lambda t, z: np.asarray(rate(seen, z)), t, z, piece.end, **options)
+
+    def right_side(t, z):
+        return begins[1] if z is begins[0] and np.array_equal(seen, EVERYWHERE) else np.asarray(rate(seen, z))
+
+    return kind(right_side, t, z, piece.end, **options)
 
 
 def _is_compiled(name: str, unknowns: int) -> bool:
