@@ -14,12 +14,14 @@ from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Factory, Family, Method, factory
 from inercia.core.path import Path, Solve
 from inercia.core.precision import in_float32
+from inercia.core.restriction import restricted
 from inercia.edge_of_stability.advice import Advice, advise
 from inercia.edge_of_stability.central_flow import CentralState, central
 from inercia.edge_of_stability.directional_sharpness import batch_sharpness, critical_sharpness
 from inercia.edge_of_stability.eigenpairs import CurvatureError, Spectrum, curvature
 from inercia.edge_of_stability.hessian import hvp, in_chunks
 from inercia.edge_of_stability.linear_stability import Stability, best_heavy_ball, growth, stability
+from inercia.edge_of_stability.output_curvature import GaussNewton, empirical_fisher, gauss_newton
 from inercia.edge_of_stability.preconditioning import preconditioner
 from inercia.edge_of_stability.sharpness_observer import sharpness
 from inercia.edge_of_stability.spectral_density import density, trace
@@ -76,6 +78,7 @@ __all__ = [
     "Family",
     "FileError",
     "Gap",
+    "GaussNewton",
     "History",
     "InerciaWarning",
     "IntegrationError",
@@ -119,6 +122,7 @@ __all__ = [
     "digits",
     "edge",
     "edge_flow",
+    "empirical_fisher",
     "energy",
     "exact_flow",
     "exact_iterates",
@@ -126,6 +130,7 @@ __all__ = [
     "factory",
     "fast_convolutions",
     "gap",
+    "gauss_newton",
     "growth",
     "high_resolution",
     "hvp",
@@ -153,6 +158,7 @@ __all__ = [
     "read_idx",
     "read_table",
     "regime",
+    "restricted",
     "risk",
     "rod",
     "sampler",

@@ -6,6 +6,7 @@ import pytest
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 import inercia as ia
+from inercia.edge_of_stability import lanczos
 from inercia.edge_of_stability.lanczos import leading
 
 SIZE, K = 1500, 4
@@ -92,6 +93,19 @@ def test_weights_and_what_is_rounding():
     assert (found.residual <= 1e-6).all()
     few = np.concatenate([1e-3 * BULK, [1.0, 2.0, 3.0]])  # of eight wanted, five are small
     assert of(few, 8, 1e-4, rounded=1.0).products < of(few, 8, 1e-4).products
+
+
+def test_the_basis_stays_on_a_device_that_is_no_cpu(monkeypatch):
+    host = of(APART)
+    monkeypatch.setattr(lanczos.jax, "default_backend", lambda: "gpu")
+    with jax.enable_x64(True):
+        values = jax.numpy.asarray(APART)
+        device = leading(lambda v: values * v, SIZE, K, 1e-6, 500)
+        blind = leading(lambda v: values * v, SIZE, K, 1e-6, 500, start=np.eye(SIZE)[[-2, -3]])
+    assert isinstance(device.rows, jax.Array)
+    assert device.products == host.products
+    np.testing.assert_allclose(device.values, host.values, rtol=1e-12)
+    np.testing.assert_allclose(blind.values, host.values, rtol=1e-10)
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def in_float64(loss: Any, params: Any) -> Any:
     except TypeError as error:
         if not callable(loss) or "dtype" not in str(error):
             return loss  # whoever uses it will say what is wrong
-        wide = _widened(loss)
+        wide = loss.widened(_widened) if hasattr(loss, "widened") else _widened(loss)
         try:
             form_of(wide, params)
         except TypeError:
@@ -93,6 +93,8 @@ def in_float32(loss: Any) -> Any:
         >>> inercia.curvature(in_float32(loss), jnp.ones(2)).values.round(5).tolist()
         [2.0]
     """
+    if hasattr(loss, "widened"):  # it brings a matrix in place of its Hessian
+        return loss.widened(in_float32)
     return partial(_computed_in_float32, one_of_equals(loss))
 
 

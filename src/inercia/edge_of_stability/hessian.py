@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 from inercia.core import check
 from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Params
+from inercia.edge_of_stability.output_curvature import GaussNewton
 
 
 def hvp(loss: Any, params: Params, vector: Params) -> Params:
@@ -38,6 +39,8 @@ def hvp(loss: Any, params: Params, vector: Params) -> Params:
     """
     check.some_params(params)
     check.loss_of(loss, params)
+    if isinstance(loss, GaussNewton):
+        return loss.product(params)(_like(params, vector))
     return jax.jvp(jax.grad(loss), (params,), (_like(params, vector),))[1]
 
 
@@ -62,8 +65,7 @@ def _like(params: Params, vector: Params) -> Params:
 
 def hessian_on_rows(loss, theta, root=None):
     """Return the operator P^{-1/2} H P^{-1/2} on rows (k, n)."""
-    z, rebuild = ravel_pytree(theta)
-    linear = jax.vmap(jax.linearize(jax.grad(lambda z: loss(rebuild(z))), z)[1])
+    linear = jax.vmap(_linear(loss, theta))
     return linear if root is None else lambda rows: linear(rows / root) / root
 
 
@@ -76,7 +78,14 @@ def hessian_on_vectors(loss: Any, theta: Params, root: Any) -> Callable[[Any], j
 @fast_convolutions
 def _linearised(loss, theta):
     """Return the Hessian product as a tree of what it needs of the params: other params are no other program."""
+    return _linear(loss, theta)
+
+
+def _linear(loss, theta):
+    """Return v -> H v on vectors (n,), or what the loss brings in place of H."""
     z, rebuild = ravel_pytree(theta)
+    if isinstance(loss, GaussNewton):
+        return loss.before(rebuild).product(z)
     return jax.linearize(jax.grad(lambda z: loss(rebuild(z))), z)[1]
 
 
