@@ -3,14 +3,13 @@
 from typing import Any, cast
 
 import numpy as np
-from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from inercia.estimator.base import DTYPES, Estimator
-from inercia.estimator.rows import binary_cross_entropy, dense, weights_of
+from inercia.estimator.rows import dense, weights_of
 from inercia.problems.target import Target
 
 
@@ -90,7 +89,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of every class, (n, classes); they add up to 1 unless y was a matrix."""
         outputs = self._outputs_at(X)
-        return expit(outputs) if self._several else softmax(outputs, axis=1)
+        return self._target().probabilities(outputs)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the likeliest class of every row; 0 or 1 for every class, (n, classes), where y was a matrix."""
@@ -131,7 +130,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
         return x, y, weights_of(sample_weight, None, len(y))
 
     def _loss(self) -> Any:
-        return binary_cross_entropy if self._several else "cross-entropy"
+        return "binary-cross-entropy" if self._several else "cross-entropy"
 
     def _outputs(self, targets: np.ndarray) -> int:
         return len(self.classes_)
@@ -140,9 +139,8 @@ class MLPClassifier(ClassifierMixin, Estimator):
         return None if self._several else targets
 
     def _target(self) -> Target:
-        if self._several:
-            raise ValueError("a model of several labels a row has no place in the file: save a classifier per label.")
-        return Target("y", tuple(self.classes_.tolist()), np.zeros(0), np.zeros(0), True)
+        classes, several = tuple(self.classes_.tolist()), self._several
+        return Target("y", classes, np.zeros(0), np.zeros(0), not several, several)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -33,11 +33,6 @@ class WeightedRisk:
         return jnp.mean(weights * self.risk.pointwise(self.risk.network.apply(params, x), y))
 
 
-def binary_cross_entropy(prediction: Array, y: Any) -> Array:
-    """Return -sum_k log p(y_k), p the sigmoid of the prediction, of each row; y (N, outputs) of 0 and 1."""
-    return jnp.sum(jnp.logaddexp(0, prediction) - y * prediction, axis=-1)
-
-
 def dense(x: Any) -> np.ndarray:
     """Return the rows as an array, or raise where sparse ones would take too much memory."""
     if not hasattr(x, "toarray"):
