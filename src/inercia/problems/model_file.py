@@ -230,7 +230,7 @@ def _target(given: dict, arrays: Any, outputs: int) -> Target:
     return target
 
 
-def _weights(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _weights(array: np.ndarray, shape: tuple[int, ...]) -> Any:
     """Return weights, float32 or float64, in this machine's byte order."""
     dtype = _numbers(array, shape).dtype.newbyteorder("=")
     if dtype not in (np.float32, np.float64):
