@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from inercia.core import check
 from inercia.core.tree import float64
-from inercia.estimator.rows import WeightedRisk, dense, in_parts, weighted
+from inercia.estimator.rows import WeightedRisk, dense, in_parts, judge_numbers, weighted
 from inercia.methods.table import METHODS
 from inercia.problems.empirical_risk import Risk, risk
 from inercia.problems.encoding import Column
@@ -187,6 +187,7 @@ class Estimator(BaseEstimator):
 
     def _outputs_at(self, X: Any) -> np.ndarray:
         check_is_fitted(self, "params_")
+        judge_numbers("X", X)
         x = validate_data(self, X, reset=False, dtype=np.float64, accept_sparse="csr")
         with jax.enable_x64(True):
             params, apply = float64(self.params_), self._network().apply

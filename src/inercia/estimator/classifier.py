@@ -9,7 +9,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from inercia.estimator.base import DTYPES, Estimator
-from inercia.estimator.rows import dense, weights_of
+from inercia.estimator.rows import dense, judge_numbers, weights_of
 from inercia.problems.target import Target
 
 
@@ -39,7 +39,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
         classes_: the classes, sorted; of several labels, their numbers.
         params_: of the network, NumPy arrays.
         n_features_in_: columns of X.
-        n_iter_: epochs made.
+        n_iter_: epochs made, those of all fits together with `warm_start`.
         loss_curve_: loss of each epoch; validation_loss_curve_ with `early_stopping`, best_loss_ the least of them.
 
     Example:
@@ -91,18 +91,25 @@ class MLPClassifier(ClassifierMixin, Estimator):
         outputs = self._outputs_at(X)
         return self._target().probabilities(outputs)
 
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Return the logarithm of `predict_proba`, computed without it: finite where a probability rounds to 0."""
+        outputs = self._outputs_at(X)
+        return self._target().log_probabilities(outputs)
+
     def predict(self, X: Any) -> np.ndarray:
-        """Return the likeliest class of every row; 0 or 1 for every class, (n, classes), where y was a matrix."""
+        """Return the likeliest class of every row; 0 or 1 for each, (n, classes), dense, where y was a matrix."""
         outputs = self._outputs_at(X)
         return (outputs > 0).astype(int) if self._several else self.classes_[outputs.argmax(axis=1)]
 
     def _read(
         self, X: Any, y: Any, sample_weight: Any, reset: bool, classes: Any = None
     ) -> tuple[Any, np.ndarray, np.ndarray | None]:
+        judge_numbers("X", X)
         read = validate_data(self, X, y, reset=reset, dtype=DTYPES, accept_sparse="csr", multi_output=True)
         x, y = cast(tuple, read)
         check_classification_targets(y)
         several = type_of_target(y, input_name="y") == "multilabel-indicator"
+        goes_on = classes is None and not reset
         classes = classes if reset else self.classes_
         if not reset and several != self._several:
             raise ValueError("y must have the form of the first call, a column of classes or a matrix of 0 and 1.")
@@ -110,12 +117,18 @@ class MLPClassifier(ClassifierMixin, Estimator):
         if several:
             return self._labels(x, y, sample_weight, classes)
         y = column_or_1d(y, warn=True)
+        y = y.astype(y.dtype.newbyteorder("="), copy=False)
         self.classes_ = np.unique(y) if classes is None else classes
         if len(self.classes_) < 2:
             raise ValueError(f"a classifier needs at least 2 classes, but y holds one class: {self.classes_}.")
         unknown = np.setdiff1d(y, self.classes_)
         if unknown.size:
             raise ValueError(f"y must hold only the classes {self.classes_}, but it holds {unknown}.")
+        if goes_on and len(np.unique(y)) < len(self.classes_):
+            raise ValueError(
+                f"warm_start goes on with rows of all classes {self.classes_}, but y holds {np.unique(y)} alone: call "
+                "partial_fit for some of them."
+            )
         by_class = None if self.class_weight is None else compute_sample_weight(self.class_weight, y)
         targets = np.searchsorted(self.classes_, y).astype(np.int32)
         return x, targets, weights_of(sample_weight, by_class, len(targets))

@@ -33,6 +33,19 @@ class WeightedRisk:
         return jnp.mean(weights * self.risk.pointwise(self.risk.network.apply(params, x), y))
 
 
+def judge_numbers(name: str, values: Any) -> None:
+    """Raise where `values` are an array of text or dates, which would be read as numbers, or one with a mask.
+
+    Raises:
+        ValueError: text, dates or time spans.
+        TypeError: a masked array.
+    """
+    check.unmasked(name, values)
+    dtype = getattr(values, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.kind in "USMm":
+        raise ValueError(f"{name} must hold numbers, but its dtype is {dtype}: convert it to numbers first.")
+
+
 def dense(x: Any) -> np.ndarray:
     """Return the rows as an array, or raise where sparse ones would take too much memory."""
     if not hasattr(x, "toarray"):

@@ -85,6 +85,13 @@ class Target(NamedTuple):
         z = np.asarray(outputs, np.float64)
         return expit(z) if self.several else softmax(z, axis=1)
 
+    def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the logarithms of the probabilities, finite where these round to 0."""
+        from scipy.special import log_expit, log_softmax  # noqa: PLC0415  loaded when used
+
+        z = np.asarray(outputs, np.float64)
+        return log_expit(z) if self.several else log_softmax(z, axis=1)
+
     def is_right(self, outputs: Any, y: Any) -> Any:
         """Whether the network's outputs tell the class of each row, (N,), or each of its labels, (N, K)."""
         return (outputs > 0) == (y > 0.5) if self.several else outputs.argmax(axis=1) == y
