@@ -18,7 +18,7 @@ import inercia as ia
 
 
 class Cnn(nnx.Module):
-    """Two convolutions with BatchNorm, each pooled, and two dense layers with dropout between."""
+    """Two convolutions, each pooled, with BatchNorm, and two dense layers with dropout between."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.first, self.second = (nnx.Conv(a, b, (3, 3), rngs=rngs) for a, b in ((1, 32), (32, 64)))
@@ -29,8 +29,14 @@ class Cnn(nnx.Module):
     def __call__(self, x, rngs=None):
         """Return the logits."""
         for convolution, norm in zip((self.first, self.second), self.norms, strict=True):
-            x = nnx.max_pool(nnx.relu(norm(convolution(x))), (2, 2), (2, 2))
+            x = nnx.relu(norm(pooled(convolution(x))))
         return self.out(self.dropout(nnx.relu(self.dense(x.reshape(len(x), -1))), rngs=rngs))
+
+
+def pooled(x: jax.Array) -> jax.Array:
+    """Return the largest of each two by two pixels; on a CPU the gradient of `nnx.max_pool` is slower by far."""
+    n, height, width, channels = x.shape
+    return x.reshape(n, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
 
 
 def read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +48,7 @@ def read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return images.reshape(-1, 28, 28, 1).astype(np.float32) / 255, labels.astype(np.int32)
 
 
-def main(folder: tyro.conf.Positional[Path], epochs: int = 8) -> None:
+def main(folder: tyro.conf.Positional[Path], epochs: int = 7) -> None:
     """Train on the 60,000 images and test on the 10,000."""
     train, (x, y) = read(folder, "train"), read(folder, "t10k")
     graph, params, statistics = nnx.split(Cnn(nnx.Rngs(0)), nnx.Param, ...)

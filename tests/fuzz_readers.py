@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
+from inercia.problems.data import Dataset
 from inercia.problems.files import read
 from inercia.problems.mapped_files import shards
 from inercia.problems.model_file import Model, load
@@ -51,7 +52,7 @@ def seeds() -> list[tuple[str, bytes]]:
         (".csv", csv), (".csv", csv.replace(b",", b";")), (".csv.gz", gzip.compress(csv)), (".npz", npz.getvalue()),
         (".csv", words.encode()), (".csv", words.encode("utf-16")), (".parquet", parquet()),
         (".tsv", words.encode("latin-1").replace(b",", b"\t")), (".parquet", parquet()),
-        (".model", model()), (".model", model()),
+        (".model", model()), (".model", model()), (".model", labels_model()),
         (".npz", trap.getvalue()), (".npz", pickle.dumps(Trap())), (".idx", idx), (".idx.gz", gzip.compress(idx)),
         (".npy", npy.getvalue()), (".npy", npy.getvalue().replace(b"(2, 3)", b"(2**3, 3)")),
         (".idx", b"\0\0\x0e\x03" + struct.pack(">III", 2**31, 2**31, 8)),
@@ -76,6 +77,17 @@ def model() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "m.npz"
         Model(params, (1, 2), "tanh", prepare(table).encoding, "0").save(file)
+        return file.read_bytes()
+
+
+@cache
+def labels_model() -> bytes:
+    """Return a small saved model of two labels a row, float64."""
+    encoding = prepare(Dataset(np.arange(18.0).reshape(9, 2), np.eye(9)[:, :2])).encoding
+    params = [Layer(np.ones((2, 3)), None), Layer(np.ones((3, 2)), np.zeros(2))]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "m.npz"
+        Model(params, (2, 3, 2), "relu", encoding, "0").save(file)
         return file.read_bytes()
 
 
@@ -138,6 +150,8 @@ def _load(file: Path, labels: Path) -> None:
     assert len(found.widths) >= 2
     assert found.encoding.target.outputs == found.widths[-1]
     assert all(np.isfinite(layer.w).all() for layer in found.params)
+    if found.encoding.target.several:
+        assert set(found.predict(np.ones((2, 2))).ravel()) <= {0, 1}
 
 
 def _map_all(file: Path, labels: Path) -> None:

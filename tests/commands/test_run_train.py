@@ -229,6 +229,43 @@ def test_the_class_table_is_that_of_scikit_learn():
         assert int(count) == row["support"]
 
 
+def test_several_labels_a_row(capsys, tmp_path):
+    x = RNG.normal(size=(240, 2))
+    np.savez(tmp_path / "d.npz", x=x, y=np.stack([x[:, 0] > 0, x.sum(axis=1) > 1], axis=1))
+    code, out, _ = run(
+        capsys, "train", "--data", tmp_path / "d.npz", *SMALL, "--learning-rate", 0.02, "--save", tmp_path / "m",
+        "--validation", 0.2, "--patience", 30, "--report",
+    )  # fmt: skip
+    assert code == 0
+    assert "target 'y': labels, for it has 2 numbers a row, 0 or 1 each." in out
+    assert float(out.split("test accuracy ")[1].split("%")[0]) > 90
+    assert "all of a row's labels in " in out
+    assert [line.split()[:2] for line in out.splitlines()[-4:-2]] == [["y", "(1)"], ["y", "(2)"]]
+    np.savez(tmp_path / "n.npz", x=x)
+    assert run(capsys, "predict", tmp_path / "m", tmp_path / "n.npz", "--out", tmp_path / "p.csv")[0] == 0
+    with open(tmp_path / "p.csv", newline="") as stream:
+        titles, *rows = csv.reader(stream)
+    assert titles == ["y (1)", "y (2)", "probability of y (1)", "probability of y (2)"]
+    labels, shares = np.split(np.array(rows, float), 2, axis=1)
+    np.testing.assert_array_equal(labels, shares > 0.5)
+    np.testing.assert_array_equal(labels, ia.load(tmp_path / "m").predict(x))
+
+
+@pytest.mark.parametrize("option", ["save", "metrics", "curve"])
+def test_a_file_that_cannot_be_written_is_told_before_the_training(option, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for bad in (tmp_path, tmp_path / "file" / "m.png"):
+        code, out, err = run(capsys, "train", f"--{option}", bad)
+        assert code == 2
+        assert not out
+        assert f"--{option} must name a file that can be written, but {bad} cannot" in err
+    if option == "curve":
+        code, out, err = run(capsys, "train", "--curve", tmp_path / "c.pgn")
+        assert "the ending of --curve must be one of" in err
+        assert "did you mean 'png'" in err
+        assert not (tmp_path / "c.pgn").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -7,12 +7,13 @@ import pytest
 pytest.importorskip("sklearn")
 from scipy import sparse
 from sklearn.datasets import load_iris
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
 import inercia as ia
 from inercia.estimator import MLPClassifier, MLPRegressor, rows
+from inercia.problems.empirical_risk import binary_cross_entropy
 
 X, Y = load_iris(return_X_y=True)
 RNG = np.random.default_rng(0)
@@ -62,12 +63,10 @@ def test_several_labels_a_row():
     np.testing.assert_array_equal(z > 0, model.predict(X))
     right = sum(log_loss(labels[:, k], proba[:, k]) for k in range(3))
     with jax.enable_x64(True):
-        assert float(rows.binary_cross_entropy(z, labels).mean()) == pytest.approx(right, rel=1e-9)
+        assert float(binary_cross_entropy(jax.numpy.asarray(z), labels).mean()) == pytest.approx(right, rel=1e-9)
     same(model, MLPClassifier(**settings).fit(X, sparse.csr_matrix(labels)), 0)
     with pytest.raises(ValueError, match="class_weight belongs to rows of one class each"):
         MLPClassifier(class_weight="balanced").fit(X, labels)
-    with pytest.raises(ValueError, match="save a classifier per label"):
-        model.save("never.npz")
     with pytest.raises(ValueError, match="y must have the form of the first call"):
         model.partial_fit(X, Y)
 
@@ -92,6 +91,9 @@ def test_a_warm_start_goes_on():
     classifier = MLPClassifier(**SMALL, warm_start=True).fit(X, Y)
     with pytest.raises(ValueError, match="y must hold only the classes"):
         classifier.fit(X, Y + 1)
+    classifier.fit(X, Y)
+    with pytest.raises(ValueError, match=r"warm_start goes on with rows of all classes \[0 1 2\], but y holds \[0 1\]"):
+        classifier.fit(X[:100], Y[:100])
 
 
 def test_a_fit_that_fails_leaves_no_model():
@@ -120,11 +122,97 @@ def test_a_saved_estimator_is_a_model(tmp_path):
     loaded = ia.load(tmp_path / "m.npz")
     frame[["d", "c", "b", "a"]].to_csv(tmp_path / "t.csv", index=False)
     for given in (frame, tmp_path / "t.csv"):
-        np.testing.assert_allclose(loaded.predict_proba(given), model.predict_proba(frame), rtol=1e-4)
+        np.testing.assert_array_equal(loaded.predict_proba(given), model.predict_proba(frame))
         np.testing.assert_array_equal(loaded.predict(given), model.predict(frame))
-    for y in (X[:, 0], X[:, :2]):
-        model = MLPRegressor(**SMALL).fit(X, y)
-        model.save(tmp_path / "r")
-        np.testing.assert_allclose(ia.load(tmp_path / "r").predict(X), model.predict(X), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="'d' is not among them; other columns: 'e'"):
+        loaded.predict(frame.rename(columns={"d": "e"}))
+    with pytest.raises(ValueError, match="the model was trained on a table with column names"):
+        loaded.predict(X)
     with pytest.raises(NotFittedError):
         MLPRegressor().save(tmp_path / "n")
+
+
+REFUSED = {
+    "text": (X.astype(str), Y, "X must hold numbers, but its dtype is <U32: convert it to numbers first"),
+    "dates": (np.zeros(X.shape, "M8[D]"), Y, r"X must hold numbers, but its dtype is datetime64\[D\]"),
+    "time spans": (np.zeros(X.shape, "m8[s]"), Y, "X must hold numbers"),
+    "a mask": (np.ma.masked_array(X, X > 5), Y, "X must have no mask"),
+    "text to predict": (X, X[:, 0].astype(str), "y must hold numbers, but its dtype is <U32"),
+    "several numbers to predict": (X, np.zeros((len(X), 2, 2)), "dim 3"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_number_is_refused(case):
+    x, y, message = REFUSED[case]
+    for kind in (MLPClassifier, MLPRegressor)[case.endswith("predict") :]:
+        with pytest.raises((ValueError, TypeError), match=message):
+            kind(**SMALL).fit(x, y)
+    if y is Y:
+        model = MLPClassifier(**SMALL | {"epochs": 1}).fit(X, Y)
+        with pytest.raises((ValueError, TypeError), match=message):
+            model.predict(x)
+
+
+READ = {
+    "big-endian": lambda a: a.astype(">f8"),
+    "read-only": lambda a: np.frombuffer(a.tobytes()).reshape(a.shape),
+    "not contiguous": lambda a: np.repeat(a, 2, axis=1)[:, ::2],
+    "backwards": lambda a: np.ascontiguousarray(a[::-1])[::-1],
+    "objects": lambda a: a.astype(object),
+    "extended": lambda a: a.astype(np.longdouble),
+    "lists": lambda a: a.tolist(),
+    "sparse": sparse.coo_matrix,
+}
+
+
+@pytest.mark.parametrize("case", READ)
+def test_other_arrays_of_the_same_numbers_are_the_same(case):
+    model = MLPClassifier(**SMALL | {"epochs": 1}).fit(READ[case](X), Y.astype(">i4"))
+    same(model, MLPClassifier(**SMALL | {"epochs": 1}).fit(X, Y), 0)
+    np.testing.assert_array_equal(model.predict(READ[case](X)), model.predict(X))
+    assert model.predict(X).dtype == np.int32
+
+
+def test_a_column_is_one_number_a_row_as_in_scikit_learn():
+    with pytest.warns(DataConversionWarning):
+        model = MLPRegressor(**SMALL | {"epochs": 1}).fit(X, X[:, :1])
+    same(model, MLPRegressor(**SMALL | {"epochs": 1}).fit(X, X[:, 0]), 0)
+    assert model.predict(X).shape == (len(X),)
+    with pytest.raises(ValueError, match="y must have 1 outputs, as in the first call, but it has 2"):
+        model.partial_fit(X, X[:, :2])
+
+
+def test_logarithms_of_probabilities():
+    for y in (Y, LABELS.astype(int)):
+        model = MLPClassifier(**SMALL | {"epochs": 1}).fit(X, y)
+        np.testing.assert_allclose(model.predict_log_proba(X), np.log(model.predict_proba(X)), rtol=1e-9)
+        assert np.isfinite(model.predict_log_proba(1e4 * X)).all()
+
+
+LABELS = np.stack([X[:, 0] > 5.8, X[:, 2] > 4, X[:, 3] > 1], axis=1)
+KINDS = {
+    "a number": (MLPRegressor, X[:, 0]),
+    "numbers": (MLPRegressor, X[:, :2]),
+    "bools": (MLPClassifier, Y > 0),
+    "floats": (MLPClassifier, Y.astype(np.float32)),
+    "small integers": (MLPClassifier, Y.astype(np.int8)),
+    "objects": (MLPClassifier, np.array(["setosa", "b", ""], object)[Y]),
+    "labels": (MLPClassifier, LABELS.astype(int)),
+    "sparse labels": (MLPClassifier, sparse.csr_array(LABELS.astype(int))),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", KINDS)
+def test_every_kind_of_target_is_saved_to_the_bit(case, dtype, tmp_path):
+    kind, y = KINDS[case]
+    model = kind(**SMALL | {"hidden_layer_sizes": (np.int64(4),), "epochs": 1}).fit(X.astype(dtype), y)
+    model.save(tmp_path / "m")
+    loaded = ia.load(tmp_path / "m")
+    for given in (X, X.astype(np.float32), sparse.csr_array(X), X[:1]):
+        np.testing.assert_array_equal(loaded.predict(given), model.predict(given))
+        if kind is MLPClassifier:
+            np.testing.assert_array_equal(loaded.predict_proba(given), model.predict_proba(given))
+    loaded.save(tmp_path / "again")
+    np.testing.assert_array_equal(ia.load(tmp_path / "again").outputs(X), loaded.outputs(X))

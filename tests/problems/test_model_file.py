@@ -115,6 +115,52 @@ def test_classes_keep_their_names_and_probabilities_sum_to_one(tmp_path):
         loaded.predict(np.ones((1, 3)))
 
 
+def of_labels(classes=2):
+    parts = prepare(ia.Dataset(np.random.default_rng(0).normal(size=(30, 2)), np.eye(2)[np.arange(30) % 2]))
+    model = ia.Model(ia.mlp([2, 3, classes]).init(jax.random.key(0)), (2, 3, classes), "tanh", parts.encoding, "0.1")
+    return model, np.random.default_rng(1).normal(size=(7, 2))
+
+
+def test_labels_are_saved_and_each_has_its_sigmoid(tmp_path):
+    model, x = of_labels()
+    model.save(tmp_path / "m")
+    loaded = ia.load(tmp_path / "m")
+    shares = loaded.predict_proba(x)
+    np.testing.assert_array_equal(shares, model.predict_proba(x))
+    np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+    np.testing.assert_allclose(shares, 1 / (1 + np.exp(-model.outputs(x).astype(np.float64))), rtol=1e-12)
+    np.testing.assert_array_equal(loaded.predict(x), shares > 0.5)
+    for target in (
+        {"name": "y", "classes": [0, 1, 2], "flat": False, "several": True},
+        {"name": "y", "classes": [1, 0], "flat": False, "several": True},
+    ):
+        with pytest.raises(ia.FileError, match="cannot be read as a model"):
+            ia.load(changed(tmp_path / "m", tmp_path / "bad.npz", about={"target": target}))
+
+
+def test_a_file_of_the_first_format_is_read(saved, tmp_path):
+    model, file, rows = saved
+    old = changed(
+        file, tmp_path / "old.npz", about={"format": 1, "target": {"name": "price", "classes": None, "flat": 1}}
+    )
+    np.testing.assert_array_equal(ia.load(old).predict(rows), model.predict(rows))
+
+
+def test_arrays_that_do_not_suit_are_refused():
+    model, x = of_labels()
+    for bad, message in (
+        (x * np.nan, r"rows\[0, 0\] is nan"),
+        (x.astype(str), "must hold numbers"),
+        (x[:, :1], "2 inputs"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            model.predict(bad)
+    np.testing.assert_array_equal(model.predict(x.astype(">f8")), model.predict(x))
+    pd = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match="columns must have different names, but 2 are called 'a'"):
+        model.predict(pd.DataFrame(x, columns=["a", "a"]))
+
+
 def changed(file, to, **arrays):
     with np.load(file) as kept:
         everything = dict(kept)
@@ -128,11 +174,14 @@ def changed(file, to, **arrays):
     ("change", "message"),
     [
         (
-            {"about": {"format": 2, "inercia": "9.9"}},
-            "a model of format 2, written by inercia 9.9, and this inercia reads format 1",
+            {"about": {"format": 3, "inercia": "9.9"}},
+            "a model of format 3, written by inercia 9.9, and this inercia reads formats up to 2",
         ),
         ({"about": {"widths": [7, 3, 1]}}, "cannot be read as a model"),
         ({"about": {"activation": "eval"}}, "cannot be read as a model"),
+        ({"layer[0].w": np.ones((5, 3), np.float16)}, "weights are float32 or float64"),
+        ({"layer[0].w": np.ones((5, 3))}, "weights are of several dtypes"),
+        ({"about": {"target": {"name": "y", "classes": ["a"], "flat": 1, "several": True}}}, "but they are"),
         ({"mean": np.full(5, np.nan)}, "cannot be read as a model"),
         ({"mean": np.array([{}], object)}, "cannot be read as a model .*allow_pickle"),
     ],

@@ -14,7 +14,7 @@ AUTO = {
     "ages": (np.arange(20_000.0) % 80, None, "integers are many (80 distinct values in 20000 rows, 0.40%)"),
     "decimals": (np.array([0.5, 1.0, 1.0]), None, "not all of its numbers are integers"),
     "beyond 32 bits": (PRICES + 2.0**40, None, "many"),
-    "two columns": (np.eye(3)[:, :2], None, "numbers a row"),
+    "two columns": (np.eye(3)[:, :2] + 1, None, "a regression, for it has 2 numbers a row."),
 }
 
 
@@ -32,7 +32,20 @@ def test_the_rule(case):
         assert [classes[i] for i in encoded] == values.tolist()
 
 
+def test_a_matrix_of_0_and_1_is_labels():
+    for values in (np.eye(3)[:, :2], np.eye(3)[:, :2] == 1, np.zeros((2, 3), np.int8)):
+        target, said = fit_target(values, "t")
+        assert target.several
+        assert target.classes == tuple(range(values.shape[1]))
+        assert said == f"target 't': labels, for it has {values.shape[1]} numbers a row, 0 or 1 each."
+        np.testing.assert_array_equal(target.encoded(values), values)
+        np.testing.assert_array_equal(target.predicted(values - 0.5), values)
+    with pytest.raises(ValueError, match="target 't' must hold 0 or 1 for each of 3 labels"):
+        target.encoded(np.full((2, 3), 0.5))
+
+
 def test_arguments_overrule_it():
+    assert fit_target(np.eye(3), task="regression")[0].loss == "squared"
     assert fit_target(np.repeat([0.0, 1, 2], 50), task="regression")[0].classes is None
     assert fit_target(np.array([1.0, 0.0, 1.0]), task="classification")[0].classes == (0, 1)
     assert fit_target(np.repeat(np.arange(100.0), 3), task="classification")[0].outputs == 100
@@ -45,7 +58,7 @@ def test_arguments_overrule_it():
         (PRICES, "classification", "1000 distinct values in 1000 rows: say task=regression"),
         (np.array(["a", "b"], object), "regression", "needs numbers, but target 'y' is text, such as 'a'"),
         (np.zeros(4), "auto", "at least two values, but all of its rows are 0.0"),
-        (np.eye(3), "classification", "one column of classes"),
+        (np.eye(3) / 2, "classification", "one column of classes, or a matrix of 0 and 1 for labels"),
         (PRICES, "guess", "task must be one of"),
     ],
 )

@@ -55,6 +55,50 @@ def test_mpirun_tells_who_is_who(tmp_path):
     assert steps_in(tmp_path) == [11, 22]
 
 
+@pytest.mark.slow
+def test_slurm_tells_who_is_who(tmp_path):
+    """The line of docs/several_hosts.md, on one host for two, with what srun tells its tasks."""
+    line = "import sys; from inercia.commands.main import main; main(sys.argv[1:])"
+    options = ["train", "--distributed", "--shard-params", "--epochs", "2", "--hidden", "16", "--batch-size", "128"]
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", line, *options, "--checkpoint", str(tmp_path)],
+            env=environment(1) | job | {"SLURM_PROCID": str(p), "SLURM_LOCALID": str(p), "SLURM_STEP_NUM_NODES": "1"},
+            stdout=subprocess.PIPE, text=True,
+        )
+        for p in range(2)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=120)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0, 0]
+    assert ["test accuracy" in text for text in said] == [True, False]
+    assert steps_in(tmp_path) == [11, 22]
+
+
+ALONE = """
+import jax
+from inercia.training import hosts
+hosts.join()
+print(jax.config.read("jax_cuda_visible_devices"))
+"""
+
+
+@pytest.mark.slow
+def test_one_process_on_a_host_has_all_of_its_devices():
+    job = {"SLURM_JOB_ID": str(os.getpid() + 1), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "1"}
+    for nodes, seen in (("1", "all"), ("2", "0")):
+        told = job | {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_NODES": nodes}
+        command = [sys.executable, "-c", ALONE]
+        done = subprocess.run(
+            command, env=environment(1) | told, capture_output=True, text=True, timeout=90, check=True
+        )
+        assert done.stdout.split() == [seen]
+
+
 def environment(devices):
     return os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
 

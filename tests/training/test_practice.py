@@ -2,6 +2,8 @@
 
 import csv
 import re
+import sys
+import types
 from pathlib import Path
 
 import jax
@@ -18,7 +20,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "training_practice.md"
 
 
 @pytest.mark.slow
-def test_the_page_runs_and_is_the_own_loop(capsys):
+def test_the_page_runs_and_is_the_own_loop(capsys, monkeypatch):
+    scalars, writer = (
+        [],
+        types.ModuleType("tensorboardX"),
+    )  # as tensorboardX's, whose add_scalar(tag, value, step) it is
+    made = types.SimpleNamespace(add_scalar=lambda *given: scalars.append(given))
+    monkeypatch.setattr(writer, "SummaryWriter", lambda logdir: made, raising=False)
+    monkeypatch.setitem(sys.modules, "tensorboardX", writer)
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL))
     page: dict = {"__name__": "page"}
     exec(compile(code, PAGE.name, "exec"), page)
@@ -28,6 +37,9 @@ def test_the_page_runs_and_is_the_own_loop(capsys):
         rows = list(csv.DictReader(file))
     assert [int(row["batches"]) for row in rows] == page["result"].history.step.tolist()
     close(np.array([float(row["validation"]) for row in rows]), page["result"].history.validation)
+    history = page["result"].history
+    assert [value for tag, value, _ in scalars if tag == "loss"] == history.loss.tolist()
+    assert [step for tag, _, step in scalars if tag == "validation"] == history.step.tolist()
 
     method, loss, params, data = (page[name] for name in ("method", "loss", "params", "rows"))
     result = ia.train(method, loss, params, data, epochs=1, batch_size=32, key=1)

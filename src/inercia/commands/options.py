@@ -25,6 +25,20 @@ def listed(names: Any) -> str:
     return f"{', '.join(first)} or {last}"
 
 
+def writable(option: str, file: Path | None) -> None:
+    """Raise unless the file can be written, before what takes long is computed; its folder is made."""
+    if file is None:
+        return
+    is_new = not file.exists()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("ab").close()
+    except OSError as error:
+        raise ValueError(f"{option} must name a file that can be written, but {file} cannot: {error}.") from None
+    if is_new:
+        file.unlink(missing_ok=True)
+
+
 MethodName = Annotated[str, arg(help=f"{listed(METHODS)}.")]
 EdgeMethodName = Annotated[str, arg(help=f"{listed(EDGES)}.")]
 ActivationName = Annotated[str, arg(help=f"Of the hidden layers: {listed(ACTIVATIONS)}.")]

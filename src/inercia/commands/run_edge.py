@@ -55,7 +55,7 @@ def edge(
     x, y = parts.train
     if check.integer("rows", rows) > len(x):
         raise ValueError(f"rows must be at most {len(x)}, nine tenths of the data, but it is {rows}.")
-    goal = y if parts.encoding.target.classes is None else one_hot(y, parts.encoding.target.outputs)
+    goal = one_hot(y, parts.encoding.target.outputs) if y.ndim == 1 else y
     loss, start = edge_loss(x[:rows], goal[:rows], hidden, activation, seed)
     try:
         run = run_beside_its_flows(

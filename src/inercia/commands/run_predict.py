@@ -17,16 +17,17 @@ def predict(
     Args:
         model: The .npz file of the model.
         rows: A file with the columns of the training, by name and in any order; others are left alone.
-        out: Where to write: class and probability of each class, or the number, a line a row.
+        out: Where to write: the class, or 0 and 1 for each label, and all probabilities; or numbers; a line a row.
         header: Whether the first line names the columns; judged by the cells by default.
     """
     trained = load(model)
     found = trained.rows(rows, header)
     target = trained.encoding.target
     predicted = trained.predict(found)
-    titles, columns = _named(target.name, predicted)
+    titles = [target.name] if predicted.ndim == 1 else target.names
+    columns = list(np.atleast_2d(predicted.T).tolist())
     if target.classes is not None:
-        titles += [f"probability of {name}" for name in target.classes]
+        titles = titles + [f"probability of {name}" for name in target.names]
         columns += list(np.char.mod("%.6g", trained.predict_proba(found).T))
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "w", newline="", encoding="utf-8") as stream:
@@ -34,9 +35,3 @@ def predict(
         writer.writerow(titles)
         writer.writerows(zip(*columns, strict=True))
     print(f"{len(predicted)} rows predicted: {out}")
-
-
-def _named(name: str, predicted: np.ndarray) -> tuple[list[str], list]:
-    if predicted.ndim == 1:
-        return [name], [predicted.tolist()]
-    return [f"{name} ({i + 1})" for i in range(predicted.shape[1])], predicted.T.tolist()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import jax
 from tyro.conf import OmitArgPrefixes, arg
 
-from inercia.commands.options import ActivationName, FailedError, MethodName, Rows, Step
+from inercia.commands.options import ActivationName, FailedError, MethodName, Rows, Step, writable
 from inercia.commands.rate_finder import find_rate
 from inercia.commands.scores import print_scores
 from inercia.commands.several_seeds import best_seed, train_seeds
@@ -122,6 +122,9 @@ def train(
         learning_rate=step.learning_rate, schedule=schedule != "constant",
     )  # fmt: skip
     cluster.join()
+    if hosts.is_main_process():
+        writable("--save", save_model)
+        watch.judge()
     step.method(method)  # what is wrong with it is told before the rows are read
     parts = source.prepare(test, seed)
     if report and parts.encoding.target.classes is None:

@@ -1,10 +1,14 @@
 """How good a trained model is, beside what knows nothing: the largest class, or the mean of the training rows."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from inercia.problems.data import Dataset
 from inercia.problems.model_file import Model
 from inercia.problems.prepared import Prepared
+from inercia.problems.target import Target
 
 _MOST_SHOWN = 20  # classes of the report
 
@@ -25,9 +29,9 @@ def print_scores(model: Model, parts: Prepared, report: bool = False) -> None:
 
 def metric(model: Model, part: Dataset) -> tuple[str, float]:
     """Return the name and the value of what a model reaches on rows: accuracy, or R^2 of all outputs together."""
-    outputs = _outputs(model, part)
-    if model.encoding.target.classes is not None:
-        return "accuracy", float(np.mean(outputs.argmax(axis=1) == part.y))
+    outputs, target = _outputs(model, part), model.encoding.target
+    if target.classes is not None:
+        return "accuracy", float(np.mean(target.is_right(outputs, part.y)))
     return "R^2", _explained(model, outputs, part)
 
 
@@ -36,27 +40,37 @@ def _outputs(model: Model, part: Dataset) -> np.ndarray:
 
 
 def _classification(model: Model, parts: Prepared, report: bool) -> None:
-    classes = model.encoding.target.classes
-    assert classes is not None
+    target, right = model.encoding.target, False
+    outputs = {name: _outputs(model, getattr(parts, name)) for name in _PARTS}
+    for name, found in outputs.items():
+        right = target.is_right(found, getattr(parts, name).y)
+        of_rows = f", all of a row's labels in {right.all(axis=1).mean():.2%} of the rows" if target.several else ""
+        print(f"{name} accuracy {np.mean(right):.2%}{of_rows}")
+    usual, what = _usual(target, parts)
+    if np.mean(right) <= usual:
+        print(f"No better than {what}: {usual:.2%} of the test {'labels' if target.several else 'rows'}.")
+    if report or target.outputs <= _MOST_SHOWN:
+        chosen = outputs["test"] > 0 if target.several else outputs["test"].argmax(axis=1)
+        print("\n" + "\n".join(class_table(target.names, chosen, parts.test.y, report)))
+
+
+def _usual(target: Target, parts: Prepared) -> tuple[float, str]:
+    """Return the share of the test rows that the training rows' usual class, or value of each label, tells."""
+    if target.several:
+        right = (parts.train.y.mean(axis=0) > 0.5) == parts.test.y
+        return float(right.mean()), "always the usual value of each label"
+    assert target.classes is not None
     largest = int(np.bincount(parts.train.y).argmax())
-    chosen = {name: _outputs(model, part).argmax(axis=1) for name, part in parts._asdict().items() if name in _PARTS}
-    for name, labels in chosen.items():
-        print(f"{name} accuracy {np.mean(labels == getattr(parts, name).y):.2%}")
-    found, true = chosen["test"], parts.test.y
-    alone = np.mean(true == largest)
-    if np.mean(found == true) <= alone:
-        print(f"No better than always {classes[largest]!r}, the largest class: {alone:.2%} of the test rows.")
-    if report or len(classes) <= _MOST_SHOWN:
-        print("\n" + "\n".join(class_table(classes, found, true, report)))
+    return float(np.mean(parts.test.y == largest)), f"always {target.classes[largest]!r}, the largest class"
 
 
-def class_table(classes: tuple, found: np.ndarray, true: np.ndarray, means: bool = False) -> list[str]:
+def class_table(classes: Sequence[Any], found: np.ndarray, true: np.ndarray, means: bool = False) -> list[str]:
     """Return the lines of a table of the classes: test rows, recall, precision; with `means` F1, and means too.
 
     Args:
         classes: their names.
-        found: labels (N,) that a model gives.
-        true: labels (N,).
+        found: classes (N,) that a model gives, or labels (N, K), 0 or 1.
+        true: likewise.
         means: whether to add F1 = 2 p r / (p + r), and the mean over classes, where what 0 / 0 leaves open counts as 0.
 
     Example:
@@ -65,11 +79,9 @@ def class_table(classes: tuple, found: np.ndarray, true: np.ndarray, means: bool
         no             2    50.0%     100.0%
         yes            1   100.0%      50.0%
     """
-    labels = range(len(classes))
-    both, there, said = (
-        np.array([np.sum(which(k)) for k in labels])
-        for which in (lambda k: (found == k) & (true == k), lambda k: true == k, lambda k: found == k)
-    )
+    of = np.arange(len(classes))
+    said, there = (given == 1 if given.ndim == 2 else given[:, None] == of for given in (found, true))
+    both, there, said = ((said & there).sum(axis=0), there.sum(axis=0), said.sum(axis=0))
     columns = {"recall": (both, there), "precision": (both, said)} | ({"F1": (2 * both, there + said)} if means else {})
     width = max(len(str(name)) for name in (*classes, "class"))
     lines = [f"{'class':<{width}}{'test rows':>11}" + "".join(f"{name:>{_WIDTH[name]}}" for name in columns)]

@@ -54,5 +54,5 @@ def task_of(
     model = Model(network.init(jax.random.key(seed)), widths, activation, parts.encoding, version("inercia"))
     if batch_size is None and sampler != "full":
         batch_size = min(len(rows.x), 128, max(16, len(rows.x) // 8))
-    loss = risk(model.network, "squared" if parts.encoding.target.classes is None else "cross-entropy")
+    loss = risk(model.network, parts.encoding.target.loss)
     return Task(parts, rows, held, model, loss, sampler, sampler_of(sampler, len(rows.x), batch_size))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from inercia.commands.options import writable
 from inercia.core import check
 from inercia.problems.data import Dataset, split_rows
 from inercia.problems.model_file import Model
@@ -47,6 +48,15 @@ class Watch:
     patience: int | None = None
     metrics: Path | None = None
     curve: Path | None = None
+
+    def judge(self) -> None:
+        """Raise, before the training, where a file that was asked for could not be written after it."""
+        writable("--metrics", self.metrics)
+        writable("--curve", self.curve)
+        if self.curve is not None and self.curve.suffix:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  loaded when used
+
+            check.one_of("the ending of --curve", self.curve.suffix[1:], FigureCanvasAgg.get_supported_filetypes())
 
     def held_out(self, rows: Dataset, seed: int) -> tuple[Dataset, Dataset | None]:
         """Return the rows to train on and those to validate on."""
@@ -113,7 +123,7 @@ def measurement(model: Model, loss: Any, held: Dataset) -> Callable[[Any], dict[
         if model.encoding.target.classes is None:
             share = {"validation R^2": 1 - jnp.sum((outputs - y) ** 2) / jnp.sum((y - y.mean(axis=0)) ** 2)}
         else:
-            share = {"validation accuracy": jnp.mean(outputs.argmax(axis=1) == y)}
+            share = {"validation accuracy": jnp.mean(model.encoding.target.is_right(outputs, y))}
         return {"validation loss": loss(params, (x, y)), **share}
 
     return measured

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from sklearn.base import BaseEstimator
@@ -19,11 +18,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from inercia.core import check
 from inercia.core.tree import float64
-from inercia.estimator.rows import WeightedRisk, dense, in_parts, weighted
+from inercia.estimator.rows import WeightedRisk, dense, in_parts, judge_numbers, weighted
 from inercia.methods.table import METHODS
 from inercia.problems.empirical_risk import Risk, risk
 from inercia.problems.encoding import Column
-from inercia.problems.model_file import Model
+from inercia.problems.model_file import Model, applied
 from inercia.problems.network import ACTIVATIONS, Network, mlp
 from inercia.problems.prepared import Encoding
 from inercia.problems.target import Target
@@ -98,16 +97,17 @@ class Estimator(BaseEstimator):
     def save(self, file: str | Path) -> None:
         """Write the model to an NPZ file, as `inercia train --save` does.
 
-        `inercia.load` reads it, and `inercia predict` takes it: the columns of a DataFrame go by name.
+        `inercia.load` reads it, and `inercia predict` takes it: the columns of a DataFrame go by name. Its predictions
+        are those of the estimator to the last bit.
 
         Raises:
             NotFittedError: there is no model.
-            ValueError: a classifier of several labels a row, which the file has no place for.
+            ValueError: two columns of one name.
         """
         check_is_fitted(self, "params_")
         names, inputs = getattr(self, "feature_names_in_", None), self.widths_[0]
         columns = None if names is None else tuple(Column(str(name), "number") for name in names)
-        params = jax.tree.map(jnp.float32, self.params_)
+        params = jax.tree.map(np.float64, self.params_)  # in which an estimator predicts
         encoding = Encoding(columns, np.zeros(inputs), np.ones(inputs), self._target())
         Model(params, self.widths_, self.activation, encoding, version("inercia")).save(file)
 
@@ -149,6 +149,7 @@ class Estimator(BaseEstimator):
     def _start(self, x: np.ndarray, targets: np.ndarray, goes_on: bool) -> None:
         check.one_of("activation", self.activation, ACTIVATIONS)
         hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
+        hidden = [check.integer(f"hidden_layer_sizes[{i}]", width) for i, width in enumerate(hidden)]
         widths = (x.shape[1], *hidden, self._outputs(targets))
         if goes_on:
             if widths != self.widths_:
@@ -186,10 +187,11 @@ class Estimator(BaseEstimator):
 
     def _outputs_at(self, X: Any) -> np.ndarray:
         check_is_fitted(self, "params_")
+        judge_numbers("X", X)
         x = validate_data(self, X, reset=False, dtype=np.float64, accept_sparse="csr")
         with jax.enable_x64(True):
             params, apply = float64(self.params_), self._network().apply
-            return in_parts(x, lambda part: np.asarray(_apply(apply, params, part)))
+            return in_parts(x, lambda part: np.asarray(applied(apply, params, part)))
 
     def _network(self) -> Network:
         return _network(tuple(self.widths_), self.activation)
@@ -224,6 +226,3 @@ def _network(widths: tuple[int, ...], activation: str) -> Network:
 @lru_cache(maxsize=64)
 def _method(name: str, learning_rate: float) -> optax.GradientTransformation:
     return METHODS[name](learning_rate)
-
-
-_apply = jax.jit(lambda apply, params, x: apply(params, x), static_argnums=0)

@@ -3,14 +3,13 @@
 from typing import Any, cast
 
 import numpy as np
-from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from inercia.estimator.base import DTYPES, Estimator
-from inercia.estimator.rows import binary_cross_entropy, dense, weights_of
+from inercia.estimator.rows import dense, judge_numbers, weights_of
 from inercia.problems.target import Target
 
 
@@ -40,7 +39,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
         classes_: the classes, sorted; of several labels, their numbers.
         params_: of the network, NumPy arrays.
         n_features_in_: columns of X.
-        n_iter_: epochs made.
+        n_iter_: epochs made, those of all fits together with `warm_start`.
         loss_curve_: loss of each epoch; validation_loss_curve_ with `early_stopping`, best_loss_ the least of them.
 
     Example:
@@ -90,20 +89,27 @@ class MLPClassifier(ClassifierMixin, Estimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of every class, (n, classes); they add up to 1 unless y was a matrix."""
         outputs = self._outputs_at(X)
-        return expit(outputs) if self._several else softmax(outputs, axis=1)
+        return self._target().probabilities(outputs)
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Return the logarithm of `predict_proba`, computed without it: finite where a probability rounds to 0."""
+        outputs = self._outputs_at(X)
+        return self._target().log_probabilities(outputs)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the likeliest class of every row; 0 or 1 for every class, (n, classes), where y was a matrix."""
+        """Return the likeliest class of every row; 0 or 1 for each, (n, classes), dense, where y was a matrix."""
         outputs = self._outputs_at(X)
         return (outputs > 0).astype(int) if self._several else self.classes_[outputs.argmax(axis=1)]
 
     def _read(
         self, X: Any, y: Any, sample_weight: Any, reset: bool, classes: Any = None
     ) -> tuple[Any, np.ndarray, np.ndarray | None]:
+        judge_numbers("X", X)
         read = validate_data(self, X, y, reset=reset, dtype=DTYPES, accept_sparse="csr", multi_output=True)
         x, y = cast(tuple, read)
         check_classification_targets(y)
         several = type_of_target(y, input_name="y") == "multilabel-indicator"
+        goes_on = classes is None and not reset
         classes = classes if reset else self.classes_
         if not reset and several != self._several:
             raise ValueError("y must have the form of the first call, a column of classes or a matrix of 0 and 1.")
@@ -111,12 +117,18 @@ class MLPClassifier(ClassifierMixin, Estimator):
         if several:
             return self._labels(x, y, sample_weight, classes)
         y = column_or_1d(y, warn=True)
+        y = y.astype(y.dtype.newbyteorder("="), copy=False)
         self.classes_ = np.unique(y) if classes is None else classes
         if len(self.classes_) < 2:
             raise ValueError(f"a classifier needs at least 2 classes, but y holds one class: {self.classes_}.")
         unknown = np.setdiff1d(y, self.classes_)
         if unknown.size:
             raise ValueError(f"y must hold only the classes {self.classes_}, but it holds {unknown}.")
+        if goes_on and len(np.unique(y)) < len(self.classes_):
+            raise ValueError(
+                f"warm_start goes on with rows of all classes {self.classes_}, but y holds {np.unique(y)} alone: call "
+                "partial_fit for some of them."
+            )
         by_class = None if self.class_weight is None else compute_sample_weight(self.class_weight, y)
         targets = np.searchsorted(self.classes_, y).astype(np.int32)
         return x, targets, weights_of(sample_weight, by_class, len(targets))
@@ -131,7 +143,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
         return x, y, weights_of(sample_weight, None, len(y))
 
     def _loss(self) -> Any:
-        return binary_cross_entropy if self._several else "cross-entropy"
+        return "binary-cross-entropy" if self._several else "cross-entropy"
 
     def _outputs(self, targets: np.ndarray) -> int:
         return len(self.classes_)
@@ -140,9 +152,8 @@ class MLPClassifier(ClassifierMixin, Estimator):
         return None if self._several else targets
 
     def _target(self) -> Target:
-        if self._several:
-            raise ValueError("a model of several labels a row has no place in the file: save a classifier per label.")
-        return Target("y", tuple(self.classes_.tolist()), np.zeros(0), np.zeros(0), True)
+        classes, several = tuple(self.classes_.tolist()), self._several
+        return Target("y", classes, np.zeros(0), np.zeros(0), not several, several)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -4,10 +4,10 @@ from typing import Any, cast
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import column_or_1d, validate_data
 
 from inercia.estimator.base import DTYPES, Estimator
-from inercia.estimator.rows import weights_of
+from inercia.estimator.rows import judge_numbers, weights_of
 from inercia.problems.target import Target
 
 
@@ -28,17 +28,25 @@ class MLPRegressor(RegressorMixin, Estimator):
         return self._partial_fit(*self._read(X, y, sample_weight, reset=not hasattr(self, "params_")))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the predictions, (n,) or (n, outputs) as y was."""
+        """Return the predictions, (n,), or (n, outputs) where there are several."""
         outputs = self._outputs_at(X)
         return outputs[:, 0] if self._flat else outputs
 
     def _read(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> tuple[Any, np.ndarray, np.ndarray | None]:
+        judge_numbers("X", X)
+        judge_numbers("y", y)
         read = validate_data(
             self, X, y, reset=reset, dtype=DTYPES, accept_sparse="csr", multi_output=True, y_numeric=True
         )
         x, y = cast(tuple, read)
+        y = (
+            column_or_1d(y, warn=True) if y.shape[1:] == (1,) else y
+        )  # as scikit-learn's: a warning, and flat predictions
+        outputs = 1 if y.ndim == 1 else y.shape[1]
         if reset:
             self._flat = y.ndim == 1
+        elif outputs != self.widths_[-1] and hasattr(self, "params_"):
+            raise ValueError(f"y must have {self.widths_[-1]} outputs, as in the first call, but it has {outputs}.")
         return x, y.astype(x.dtype).reshape(len(y), -1), weights_of(sample_weight, None, len(y))
 
     def _loss(self) -> str:

@@ -33,9 +33,17 @@ class WeightedRisk:
         return jnp.mean(weights * self.risk.pointwise(self.risk.network.apply(params, x), y))
 
 
-def binary_cross_entropy(prediction: Array, y: Any) -> Array:
-    """Return -sum_k log p(y_k), p the sigmoid of the prediction, of each row; y (N, outputs) of 0 and 1."""
-    return jnp.sum(jnp.logaddexp(0, prediction) - y * prediction, axis=-1)
+def judge_numbers(name: str, values: Any) -> None:
+    """Raise where `values` are an array of text or dates, which would be read as numbers, or one with a mask.
+
+    Raises:
+        ValueError: text, dates or time spans.
+        TypeError: a masked array.
+    """
+    check.unmasked(name, values)
+    dtype = getattr(values, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.kind in "USMm":
+        raise ValueError(f"{name} must hold numbers, but its dtype is {dtype}: convert it to numbers first.")
 
 
 def dense(x: Any) -> np.ndarray:

@@ -137,9 +137,9 @@ def scaled(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return (x.astype(np.float64) - mean) / scale
 
 
-def standardised(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return `scaled` in float32, without a float64 copy of all rows at once."""
-    result = np.empty(x.shape, np.float32)
+def standardised(x: np.ndarray, mean: np.ndarray, scale: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
+    """Return `scaled` in float32, or another dtype, without a float64 copy of all rows at once."""
+    result = np.empty(x.shape, dtype)
     rows = max(1, 2**23 // max(1, x[:1].size))
     for first in range(0, len(x), rows):
         result[first : first + rows] = scaled(x[first : first + rows], mean, scale)

@@ -2,8 +2,10 @@
 
 R(theta) = (1/N) sum_n l(apply(theta, x_n), y_n)
 
-"squared"         l(p, y) = |p - y|^2 / 2             y (N, outputs) floats
-"cross-entropy"   l(p, y) = -log softmax(p)[y]        y (N,) integer labels; p are logits
+"squared"                l(p, y) = |p - y|^2 / 2                 y (N, outputs) floats
+"cross-entropy"          l(p, y) = -log softmax(p)[y]            y (N,) integer labels; p are logits
+"binary-cross-entropy"   l(p, y) = -sum_k log P(y_k),            y (N, outputs) of 0 and 1; p are logits
+                         P(1) = 1 / (1 + exp(-p_k)) = 1 - P(0)
 """
 
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from jaxtyping import Array, Float
 from inercia.core import check
 from inercia.core.forms import form_of
 from inercia.core.values import ByValue
-from inercia.problems.labels import check_labels
+from inercia.problems.labels import check_labels, check_shares
 from inercia.problems.network import Network
 
 
@@ -32,10 +34,16 @@ def cross_entropy(prediction: Array, y: Any) -> Array:
     return jax.nn.logsumexp(prediction, axis=-1) - chosen
 
 
+def binary_cross_entropy(prediction: Array, y: Any) -> Array:
+    """Return -sum_k log P(y_k) of each row, P(1) the sigmoid of the prediction: any number of labels a row."""
+    return jnp.sum(jnp.logaddexp(0, prediction) - y * prediction, axis=-1)
+
+
 #: Pointwise losses by name: (prediction (N, outputs), y) -> (N,).
 POINTWISE: dict[str, Callable[[Array, Array], Array]] = {
     "squared": squared,
     "cross-entropy": cross_entropy,  # optax's cannot be differentiated on explicit axes outside jax.set_mesh
+    "binary-cross-entropy": binary_cross_entropy,
 }
 
 
@@ -63,11 +71,13 @@ class Risk:
         _some(rows)
         if shape[:1] != rows[:1]:
             raise ValueError(f"x and y must have as many rows as each other, but x has {rows} and y has {shape}.")
-        if self.pointwise is squared and shape != prediction.shape:
+        if self.pointwise in (squared, binary_cross_entropy) and shape != prediction.shape:
             cure = ": use y[:, None]." if (*shape, 1) == prediction.shape else "."
             raise ValueError(f"y must have the prediction's shape {prediction.shape}, but its shape is {shape}{cure}")
         if self.pointwise is cross_entropy:
             check_labels(y, rows, prediction.shape[-1])
+        if self.pointwise is binary_cross_entropy:
+            check_shares(y)
 
 
 def risk(network: Network, loss: str | Callable[[Array, Array], Array] = "squared") -> Risk:
@@ -75,7 +85,7 @@ def risk(network: Network, loss: str | Callable[[Array, Array], Array] = "square
 
     Args:
         network: maps (params, x (N, inputs)) to predictions (N, outputs).
-        loss: "squared", "cross-entropy", or a function (predictions, y) -> (N,).
+        loss: "squared", "cross-entropy", "binary-cross-entropy", or a function (predictions, y) -> (N,).
 
     Returns:
         Risk: `loss(params, (x, y)) -> scalar`.

@@ -33,6 +33,24 @@ def check_labels(y: Any, rows: tuple[int, ...], classes: int | None = None) -> N
             raise ValueError(f"labels must {allowed}, but y[{n}] is {labels.reshape(-1)[n]}.")
 
 
+def check_shares(y: Any) -> None:
+    """Raise unless each number of `y` lies in [0, 1], as labels that a row has or has not do; traced ones are passed.
+
+    Example:
+        >>> check_shares(np.array([[0, 1], [2, 0]]))
+        Traceback (most recent call last):
+        ValueError: labels must lie in [0, 1] for the binary cross-entropy, but y[1, 0] is 2.
+    """
+    if check.is_concrete(y):
+        wrong = np.argwhere(~((np.asarray(y) >= 0) & (np.asarray(y) <= 1)))
+        if len(wrong):
+            place = tuple(wrong[0].tolist())
+            where = ", ".join(map(str, place))
+            raise ValueError(
+                f"labels must lie in [0, 1] for the binary cross-entropy, but y[{where}] is {np.asarray(y)[place]}."
+            )
+
+
 def one_hot(y: np.ndarray, classes: int | None = None) -> np.ndarray:
     """Return a row of the identity for each label, (N, classes) float64.
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from inercia.core import check
 from inercia.problems.data import Dataset, all_digits, checked, scaling, split_rows, standardised
 from inercia.problems.encoding import Column, encoded, fit_columns
 from inercia.problems.files import read_arrays
@@ -26,30 +27,35 @@ class Encoding(NamedTuple):
     scale: np.ndarray  # (inputs,) float64
     target: Target
 
-    def inputs(self, rows: Table | np.ndarray) -> np.ndarray:
-        """Return rows as the network's inputs, (N, inputs) float32.
+    def inputs(self, rows: Table | np.ndarray, dtype: Any = np.float32) -> np.ndarray:
+        """Return rows as the network's inputs, (N, inputs), float32 by default.
 
         Raises:
-            ValueError: other columns than those of the training, by name; text that is new; a wrong width.
+            ValueError: other columns than those of the training, by name; text that is new; a wrong width; numbers
+                that are not finite.
+            TypeError: an array of something else than numbers.
         """
         if isinstance(rows, Table):
             if self.columns is None:
                 raise ValueError("the model was trained on arrays without column names: give it .npz or IDX files.")
             x = encoded(self.columns, rows)
         else:
-            x = np.asarray(rows)
+            x = check.array("rows", rows)
             if self.columns is not None:
                 raise ValueError("the model was trained on a table with column names: give it a table.")
-            x = x.reshape(len(x), -1)
+            if x.dtype.kind == "c":
+                raise TypeError(f"rows must hold real numbers, but their dtype is {x.dtype}.")
+            check.finite("rows", x)
+            x = np.asarray(x).reshape(len(x), -1) if x.ndim else x.reshape(1, 1)
         if x.shape[1] != len(self.mean):
             raise ValueError(f"rows must have {len(self.mean)} inputs, as in training, but they have {x.shape[1]}.")
-        return standardised(x, self.mean, self.scale)
+        return standardised(x, self.mean, self.scale, dtype)
 
 
 class Prepared(NamedTuple):
     """Two parts of the rows as the network sees them."""
 
-    train: Dataset  # x float32; y int32 labels, or float32 standardised (N, outputs)
+    train: Dataset  # x float32; y int32 classes, float32 labels (N, K), or float32 standardised (N, outputs)
     test: Dataset
     encoding: Encoding
     notes: tuple[str, ...]  # what was decided, in sentences

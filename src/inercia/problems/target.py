@@ -1,9 +1,11 @@
 """What is predicted: classes, numbered, or numbers, standardised; and the rule that tells one from the other.
 
 Text is classes. Integers are classes where there are at most two of them, or at most twenty that fill at most half
-of the rows, each once; other numbers are a regression. The rule is told with its counts, and an argument overrules it.
+of the rows, each once; a matrix of 0 and 1 is labels, of which a row has any number; other numbers are a regression.
+The rule is told with its counts, and an argument overrules it.
 
-    classes      y = 0..K-1, in the order of their names
+    classes      y = 0..K-1, in the order of their names;                     p = softmax of the outputs
+    labels       y = 0 or 1 for each of K labels, which are numbered 0..K-1;  p = sigmoid of each output
     regression   y = (value - mean) / deviation of the training rows; predictions are undone
 """
 
@@ -22,22 +24,41 @@ class Target(NamedTuple):
     """How targets become what a network is trained on."""
 
     name: str
-    classes: tuple[Any, ...] | None  # text or numbers, sorted; None for a regression
+    classes: tuple[Any, ...] | None  # text or numbers, sorted; numbers of labels; None for a regression
     mean: np.ndarray  # (outputs,) float64; of a regression
     scale: np.ndarray  # (outputs,) float64
     flat: bool  # whether the targets of a regression are one number a row
+    several: bool = False  # whether a row has any number of the classes, its labels
 
     @property
     def outputs(self) -> int:
         """Outputs of the network."""
         return len(self.mean) if self.classes is None else len(self.classes)
 
+    @property
+    def loss(self) -> str:
+        """Name of the pointwise loss, see `risk`."""
+        if self.classes is None:
+            return "squared"
+        return "binary-cross-entropy" if self.several else "cross-entropy"
+
+    @property
+    def names(self) -> list[str]:
+        """Titles of the classes or labels, or of the numbers of a regression."""
+        if self.classes is not None and not self.several:
+            return [str(value) for value in self.classes]
+        return [self.name] if self.flat else [f"{self.name} ({i + 1})" for i in range(self.outputs)]
+
     def encoded(self, values: np.ndarray) -> np.ndarray:
-        """Return labels (N,) int32, or standardised numbers (N, outputs) float32.
+        """Return classes (N,) int32, labels (N, K) float32 of 0 and 1, or standardised numbers (N, outputs) float32.
 
         Raises:
-            ValueError: a class that was not among those of the training rows.
+            ValueError: a class that was not among those of the training rows; labels that are not 0 and 1.
         """
+        if self.several:
+            if values.shape[1:] != (self.outputs,) or not _is_binary(values):
+                raise ValueError(f"target {self.name!r} must hold 0 or 1 for each of {self.outputs} labels.")
+            return values.astype(np.float32)
         if self.classes is None:
             return scaled(values.reshape(len(values), -1), self.mean, self.scale).astype(np.float32)
         number = {value: i for i, value in enumerate(self.classes)}
@@ -50,6 +71,30 @@ class Target(NamedTuple):
         """Return the network's outputs (N, outputs) in the units of the targets: (N,) where these were flat."""
         values = np.asarray(outputs, np.float64) * self.scale + self.mean
         return values[:, 0] if self.flat else values
+
+    def predicted(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the likeliest class by its name (N,), 0 or 1 for each label (N, K), or the numbers, undone."""
+        if self.classes is None:
+            return self.undone(outputs)
+        return (outputs > 0).astype(int) if self.several else np.array(self.classes)[outputs.argmax(axis=1)]
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the probability of each class or label, (N, K) float64; those of classes add up to 1."""
+        from scipy.special import expit, softmax  # noqa: PLC0415  loaded when used
+
+        z = np.asarray(outputs, np.float64)
+        return expit(z) if self.several else softmax(z, axis=1)
+
+    def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the logarithms of the probabilities, finite where these round to 0."""
+        from scipy.special import log_expit, log_softmax  # noqa: PLC0415  loaded when used
+
+        z = np.asarray(outputs, np.float64)
+        return log_expit(z) if self.several else log_softmax(z, axis=1)
+
+    def is_right(self, outputs: Any, y: Any) -> Any:
+        """Whether the network's outputs tell the class of each row, (N,), or each of its labels, (N, K)."""
+        return (outputs > 0) == (y > 0.5) if self.several else outputs.argmax(axis=1) == y
 
 
 def fit_target(
@@ -68,7 +113,8 @@ def fit_target(
         The target, and a sentence that says what was decided and why.
 
     Raises:
-        ValueError: text for a regression; one value alone; classes that nearly every row has for itself.
+        ValueError: text for a regression; one value alone; classes that nearly every row has for itself; labels other
+            than 0 and 1.
 
     Example:
         >>> target, why = fit_target(np.array(["no", "yes", "no"], dtype=object))
@@ -91,7 +137,13 @@ def fit_target(
         mean, scale = scaling(columns[train])
         return Target(name, None, mean, scale, values.ndim == 1), f"target {name!r}: a regression, {why}."
     if distinct is None:
-        raise ValueError(f"target {name!r} must be one column of classes, but its shape is {values.shape}.")
+        if not _is_binary(values):
+            raise ValueError(
+                f"target {name!r} must be one column of classes, or a matrix of 0 and 1 for labels, but its shape is "
+                f"{values.shape} and it holds other numbers."
+            )
+        numbers = tuple(range(values.shape[1]))
+        return Target(name, numbers, np.zeros(0), np.zeros(0), False, True), f"target {name!r}: labels, {why}."
     if len(distinct) > _MOST_CLASSES and 2 * len(distinct) > rows:
         raise ValueError(
             f"a classification needs classes that rows share, but target {name!r} has {len(distinct)} distinct values "
@@ -103,7 +155,10 @@ def fit_target(
 
 def _decided(values: np.ndarray, distinct: Any, task: str, text: bool, labels: bool) -> tuple[bool, str]:
     if distinct is None:
-        return task == "classification", f"for it has {values.shape[1:]} numbers a row"
+        each = f"{values.shape[1]} numbers" if values.ndim == 2 else f"{values.shape[1:]} numbers"
+        if task != "auto":
+            return task == "classification", f"as asked, {each} a row"
+        return _is_binary(values), f"for it has {each} a row{', 0 or 1 each' if _is_binary(values) else ''}"
     rows = len(values)
     counted = f"({len(distinct)} distinct values in {rows} rows, {len(distinct) / rows:.2%})"
     if len(distinct) == rows:
@@ -116,3 +171,8 @@ def _decided(values: np.ndarray, distinct: Any, task: str, text: bool, labels: b
         return False, f"for not all of its numbers are integers {counted}"
     few = len(distinct) <= 2 or ((labels or len(distinct) <= _MOST_CLASSES) and 2 * len(distinct) <= rows)
     return few, f"for its integers are {'few' if few else 'many'} {counted}"
+
+
+def _is_binary(values: np.ndarray) -> bool:
+    """Whether the values are rows of 0 and 1."""
+    return values.ndim == 2 and values.dtype != object and bool(((values == 0) | (values == 1)).all())

@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -57,6 +57,28 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
             f"the processes could not be joined ({line}): start one on each host by SLURM or mpirun, or give the "
             "coordinator's address, the number of processes and the number of this one."
         ) from None
+    if alone_on_host(os.environ):
+        for platform in ("cuda", "rocm"):
+            jax.config.update(f"jax_{platform}_visible_devices", "all")
+
+
+def alone_on_host(environment: Mapping[str, str]) -> bool:
+    """Whether a launcher has started one process on each host, which then computes on all of its devices.
+
+    JAX gives each process that a launcher starts the one device with its number on the host, also where there is no
+    other process for the rest. What `JAX_LOCAL_DEVICE_IDS` says counts.
+
+    Example:
+        >>> alone_on_host({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_NODES": "4"})
+        True
+        >>> alone_on_host({"SLURM_NTASKS": "8", "SLURM_STEP_NUM_NODES": "2"})
+        False
+    """
+    if environment.get("JAX_LOCAL_DEVICE_IDS"):
+        return False
+    if "OMPI_COMM_WORLD_LOCAL_SIZE" in environment:
+        return environment["OMPI_COMM_WORLD_LOCAL_SIZE"] == "1"
+    return environment.get("SLURM_NTASKS", "") == environment.get("SLURM_STEP_NUM_NODES", "none")
 
 
 def largest(value: int) -> int:
