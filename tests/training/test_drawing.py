@@ -11,19 +11,21 @@ from inercia.training import drawing
 KEY = jax.random.key(5)
 
 
+@pytest.mark.parametrize("x64", [False, True], ids=["float32", "float64"])
 @pytest.mark.parametrize(("rows", "size"), [(7, 2), (600, 150)])  # one round of sorting, two
-def test_rows_of_any_calls(rows, size, monkeypatch):
+def test_rows_of_any_calls(rows, size, x64, monkeypatch):
     monkeypatch.setattr(drawing, "DRAWN", 11 * size)  # stretches end within epochs and within calls
-    sampler = ia.sampler("shuffle", rows, size)
-    total = 40
-    expected = np.asarray(sampler.rows(KEY, 0, total))
-    for calls in ([5] * 8, [40], [1] * 40, [12, 12, 12, 4], [7, 1, 19, 13]):
-        ahead, at = drawing.Ahead(sampler, KEY, total, calls[0]), 0
-        for steps in calls:
-            np.testing.assert_array_equal(ahead.rows(at, steps), expected[at : at + steps])
-            at += steps
-    late = drawing.Ahead(sampler, KEY, total, 5)  # a training that goes on
-    np.testing.assert_array_equal(late.rows(23, 5), expected[23:28])
+    with jax.enable_x64(x64):
+        sampler = ia.sampler("shuffle", rows, size)
+        total = 40
+        expected = np.asarray(sampler.rows(KEY, 0, total))
+        for calls in ([5] * 8, [40], [1] * 40, [12, 12, 12, 4], [7, 1, 19, 13]):
+            ahead, at = drawing.Ahead(sampler, KEY, total, calls[0]), 0
+            for steps in calls:
+                np.testing.assert_array_equal(ahead.rows(at, steps), expected[at : at + steps])
+                at += steps
+        late = drawing.Ahead(sampler, KEY, total, 5)  # a training that goes on
+        np.testing.assert_array_equal(late.rows(23, 5), expected[23:28])
 
 
 def test_a_training_is_the_same_whoever_draws(monkeypatch):
