@@ -100,6 +100,19 @@ def test_a_family_of_optax_is_refined_by_its_own_dt():
     assert abs(plain.slope - 1) <= 0.1, plain
 
 
+def test_a_family_without_flow_and_dt_is_told_so():
+    bare = ia.order(lambda dt: optax.sgd(0.3 * dt), *LOSSES["wells"], 8.0, DTS)
+    assert bare.doubt == "another flow"
+    assert bare.verdict.endswith("or give flows=.")
+    made = ia.order(lambda dt: own_descent(0.3, dt=dt), *LOSSES["wells"], 8.0, DTS)
+    assert made.doubt is None
+
+
+@ia.factory
+def own_descent(rate, *, dt=1.0):
+    return ia.Method(*optax.sgd(rate * dt), lambda grads, state, params=None: (-rate * grads, state), dt)
+
+
 def rescaled(dt):
     """Gradient flow in the clock of a transformation that has no dt: one unit of time an update."""
 

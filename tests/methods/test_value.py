@@ -116,6 +116,15 @@ def test_a_method_by_hand():
     assert not hasattr(ia.Method(optax.sgd(0.1).init, optax.sgd(0.1).update), "flow")
 
 
+def test_a_factory_that_makes_no_method():
+    @ia.factory
+    def bare(rate):
+        return optax.sgd(rate)
+
+    with pytest.raises(TypeError, match=r"bare must return inercia\.Method\(init, update, flow\), but it returned"):
+        bare(0.1)
+
+
 def test_equal_methods_share_their_programs():
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(

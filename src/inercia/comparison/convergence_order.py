@@ -35,6 +35,12 @@ _LAYER = 20.0
 #: Sharpness over its bound above which iterates that do not diverge are at the edge of stability.
 _EDGE = 0.98
 
+#: What is added where a family of optax transformations is compared with the flow through its own first iterates.
+_BARE = (
+    "optax's transformations bring neither flow nor dt: make methods of them, "
+    "inercia.Method(init, update, flow, dt), or give flows="
+)
+
 
 class Order(NamedTuple):
     """A measured order of agreement."""
@@ -158,7 +164,10 @@ def order(
     layer = partial(_layer, own, loss, params, time, begins)
     reached = partial(_sharpness, members[0], loss, params, grid, begins(grid.dts[0]))
     crossed = partial(_crossed, family, loss, params, time, grid.dts[0], state)
-    return _judge(grid.dts, _Measured(*map(np.array, measured)), layer, reached, crossed)
+    judged = _judge(grid.dts, _Measured(*map(np.array, measured)), layer, reached, crossed)
+    if own is None or isinstance(own, Method) or judged.doubt != "another flow":
+        return judged
+    return judged._replace(verdict=f"{judged.verdict[:-1]}; {_BARE}.")
 
 
 class _Measured(NamedTuple):

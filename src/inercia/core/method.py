@@ -230,15 +230,18 @@ class Factory(Protocol):
 
 
 def factory(
+    make: Callable | None = None,
+    /,
     *,
     training_rate: float = 0.1,
     edge: dict[str, Any] | None = None,
     form: Callable[..., Any] | None = None,
     rows: tuple[tuple[str, str, str, str], ...] = (),
-) -> Callable[[Callable], Any]:
+) -> Any:
     """Turn a function that returns a `Method` into a factory, whose methods know the call that made them.
 
     Args:
+        make: the function; left out where the decorator takes arguments.
         training_rate: a learning rate that suits the bundled digits; the command line's default.
         edge: arguments with which the method reaches its edge of stability on the digits.
         form: (every argument by name) -> `LinearForm`, see there.
@@ -246,7 +249,7 @@ def factory(
 
     Example:
         >>> import jax
-        >>> @factory()
+        >>> @factory
         ... def descent(learning_rate, *, dt=1.0):
         ...     rate = lambda grads: jax.tree.map(lambda g: -learning_rate * g, grads)
         ...     update = lambda grads, state, params=None, **extra: (rate(jax.tree.map(lambda g: dt * g, grads)), state)
@@ -262,6 +265,10 @@ def factory(
         def made(*args: Any, **kwargs: Any) -> Method:
             args, kwargs = tuple(map(as_number, args)), {name: as_number(value) for name, value in kwargs.items()}
             method = make(*args, **kwargs)
+            if not isinstance(method, Method):
+                raise TypeError(
+                    f"{make.__name__} must return inercia.Method(init, update, flow), but it returned {method!r}."
+                )
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             arguments = dict(bound.arguments)
@@ -273,7 +280,7 @@ def factory(
             setattr(made, name, value)
         return made  # pyright: ignore[reportReturnType]
 
-    return decorate
+    return decorate if make is None else decorate(make)
 
 
 def _shown(value: Any) -> str:
