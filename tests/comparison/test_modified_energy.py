@@ -21,6 +21,7 @@ def drift(times, energy, rate):
     [lambda dt: ia.conformal(0.5, 0.7, dt=dt), lambda dt: ia.relativistic(0.5, 0.7, 3.0, dt=dt)],
     ids=["conformal", "relativistic"],
 )
+@pytest.mark.slow
 def test_balance_to_second_and_to_fourth_order(family):
     found = []
     for dt in (1 / 8, 1 / 16, 1 / 32, 1 / 64):

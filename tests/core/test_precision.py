@@ -101,6 +101,7 @@ def rows(dtype):
     return train.x[:200].astype(dtype), np.eye(10, dtype=dtype)[train.y[:200]]
 
 
+@pytest.mark.slow
 def test_products_in_float32():
     """Gradients are float32's; curvature, made in float64 of many products, stays near."""
     network = ia.mlp([64, 12, 10], "tanh")

@@ -72,6 +72,7 @@ def test_are_those_of_their_definitions(matrices):
         assert float(GGN(theta)) == float(loss(theta))
 
 
+@pytest.mark.slow
 def test_beyond_the_size_where_the_matrix_is_formed(matrices, monkeypatch):
     monkeypatch.setattr(eigenpairs, "DENSE", 10)
     exact = np.linalg.eigvalsh(matrices[0])[::-1]

@@ -86,6 +86,7 @@ def test_a_divergence_is_an_error(kind):
     assert model.set_params(learning_rate=1e-4, epochs=1).fit(X, Y).predict(X).shape == (len(X),)
 
 
+@pytest.mark.slow
 def test_one_width_is_a_layer():
     one, several = (MLPClassifier(width, epochs=1, random_state=0).fit(X, Y) for width in (8, (8,)))
     np.testing.assert_array_equal(one.predict_proba(X), several.predict_proba(X))

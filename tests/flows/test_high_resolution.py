@@ -25,6 +25,7 @@ def begun(family, dt, **change):
     return flow, params, state._replace(**change)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_order_two(name):
     family = FAMILIES[name]
