@@ -89,7 +89,8 @@ def _together(fast):
 def _networks(fast):
     text, goals = "", []
     for name, (loss, start, batch) in {"CNN": _cnn(fast), "ViT": _vit(fast)}.items():
-        calls = _contestants(loss, start, batch, 5 if fast else STEPS)
+        calls = convolutions.contestants(loss, start, batch, 5 if fast else STEPS)
+        calls.pop("optax in a scan, fast_convolutions")  # changes nothing but on a CPU
         seconds, _ = interleaved(calls, 3 if fast else 7)
         steps = 5 if fast else STEPS
         rows = [[n, f"{np.median(t) / steps * 1e3:.3f}", ratio(seconds, n, "inercia")[1]] for n, t in seconds.items()]
@@ -125,33 +126,6 @@ def _vit(fast):
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 
     return loss, params, (x, y)
-
-
-def _contestants(loss, start, batch, steps):
-    """Return full-batch Adam by us, by a scan and by a loop; the batch is on the device in all."""
-    opt, method = optax.adam(RATE), ia.adam(RATE)
-
-    def step(carry, batch):
-        params, state = carry
-        updates, state = opt.update(jax.grad(loss)(params, batch), state, params)
-        return optax.apply_updates(params, updates), state
-
-    one = jax.jit(step)
-
-    @jax.jit
-    def scan(params, batch):
-        return jax.lax.scan(lambda c, _: (step(c, batch), None), (params, opt.init(params)), length=steps)[0][0]
-
-    def loop():
-        carry = start, opt.init(start)
-        for _ in range(steps):
-            carry = one(carry, batch)
-        return carry[0]
-
-    def train():
-        return ia.train(method, loss, start, batch, epochs=steps, sampler="full", key=0).params
-
-    return {"inercia": train, "optax in a scan": lambda: scan(start, batch), "optax in a loop": loop}
 
 
 def _central(fast):

@@ -44,12 +44,9 @@ def run(fast: bool) -> Section:
     return Section("Convolutions in compiled loops", text + "\n" + more, goals + others)
 
 
-def _steps(rounds):
-    start, apply = network([(3, 3, 3, 16), (3, 3, 16, 16), (16, 10)])
-    batch, opt, method = data(128), optax.adam(RATE), ia.adam(RATE)
-
-    def loss(params, batch):
-        return optax.softmax_cross_entropy_with_integer_labels(apply(params, batch[0]), batch[1]).mean()
+def contestants(loss, start, batch, steps):
+    """Return calls of as many steps of Adam on one batch: by us, by scans, by a loop."""
+    opt, method = optax.adam(RATE), ia.adam(RATE)
 
     def step(carry, batch):
         params, state = carry
@@ -59,7 +56,7 @@ def _steps(rounds):
     def scanned(step):
         @jax.jit
         def run(params, batch):
-            return lax.scan(lambda c, _: (step(c, batch), None), (params, opt.init(params)), length=STEPS)[0]
+            return lax.scan(lambda c, _: (step(c, batch), None), (params, opt.init(params)), length=steps)[0]
 
         return lambda: run(start, batch)[0]
 
@@ -67,19 +64,29 @@ def _steps(rounds):
 
     def loop():
         carry = start, opt.init(start)
-        for _ in range(STEPS):
+        for _ in range(steps):
             carry = one(carry, batch)
         return carry[0]
 
     def train():
-        return ia.train(method, loss, start, batch, epochs=STEPS, sampler="full", key=0).params
+        return ia.train(method, loss, start, batch, epochs=steps, sampler="full", key=0).params
 
-    calls = {
+    return {
         "inercia": train,
         "optax in a scan, fast_convolutions": scanned(ia.fast_convolutions(step)),
         "optax in a loop": loop,
         "optax in a scan": scanned(step),
     }
+
+
+def _steps(rounds):
+    start, apply = network([(3, 3, 3, 16), (3, 3, 16, 16), (16, 10)])
+    batch = data(128)
+
+    def loss(params, batch):
+        return optax.softmax_cross_entropy_with_integer_labels(apply(params, batch[0]), batch[1]).mean()
+
+    calls = contestants(loss, start, batch, STEPS)
     seconds, results = interleaved(calls, rounds)
     flat = {name: np.asarray(ravel_pytree(params)[0]) for name, params in results.items()}
     rows = [
