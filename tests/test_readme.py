@@ -21,6 +21,7 @@ def test_the_example_runs(capsys):
     assert "order 1: the gap shrinks as dt^" in out
 
 
+@pytest.mark.slow
 def test_the_spanish_example_runs(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", LEEME, re.DOTALL)
     exec(compile(code, "README.es.md", "exec"), {"__name__": "readme"})

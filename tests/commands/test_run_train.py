@@ -60,6 +60,7 @@ def test_iris_with_all_defaults(capsys, tmp_path):
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_whole_prices_are_a_regression_in_their_own_units(capsys, tmp_path):
     x = RNG.normal(size=(200, 2))
     price = np.round(300_000 + 40_000 * (x[:, 0] - 2 * x[:, 1]) + 1000 * RNG.normal(size=200)).astype(int) + 2**31
@@ -229,6 +230,7 @@ def test_the_class_table_is_that_of_scikit_learn():
         assert int(count) == row["support"]
 
 
+@pytest.mark.slow
 def test_several_labels_a_row(capsys, tmp_path):
     x = RNG.normal(size=(240, 2))
     np.savez(tmp_path / "d.npz", x=x, y=np.stack([x[:, 0] > 0, x.sum(axis=1) > 1], axis=1))

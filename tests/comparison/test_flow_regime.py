@@ -49,6 +49,7 @@ def test_the_edge_is_told_and_the_gap_until_then():
     assert str(beyond).startswith("no plain flow holds")
 
 
+@pytest.mark.slow
 def test_memory_and_noise():
     """The spread of runs on random batches is at most the one that is told, and not far below."""
     rng, method, a, h = np.random.default_rng(0), ia.momentum(0.1, 0.5), 0.1, 0.1

@@ -117,6 +117,7 @@ def test_products_in_float32():
     np.testing.assert_allclose(ia.curvature(single, params, 2).values, sharp, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_central_flow_of_products_in_float32():
     network = ia.mlp([64, 12, 10], "tanh")

@@ -35,6 +35,7 @@ def test_rates_below_converge_and_above_diverge():
     assert ends[1] > 1
 
 
+@pytest.mark.slow
 def test_of_an_optax_transformation_the_factor():
     params = jnp.array([1.0, 2.0])
     method = optax.chain(optax.clip(9.0), optax.sgd(0.1, momentum=0.5, nesterov=True))
@@ -77,6 +78,7 @@ def rows_loss(w, batch):
     return jnp.mean(h * jnp.sum((w - c) ** 2, axis=-1)) / 2
 
 
+@pytest.mark.slow
 def test_batch_sharpness_is_the_mean_over_batches():
     """All batches of one row, each drawn once an epoch: the ratio of two plain means."""
     rng = np.random.default_rng(0)

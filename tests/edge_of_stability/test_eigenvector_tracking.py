@@ -39,6 +39,7 @@ def test_the_needed_are_those_of_numpy(active):
         assert again.iterations < 0.7 * found.iterations
 
 
+@pytest.mark.slow
 def test_a_matrix_without_so_many_directions():
     with jax.enable_x64(True):
         start = random_rows(jnp.zeros((K, SIZE)), 0)

@@ -40,6 +40,7 @@ def columns(spectrum, k):
     return np.concatenate([np.asarray(leaf).reshape(k, -1) for leaf in jax.tree.leaves(spectrum.vectors)], axis=1).T
 
 
+@pytest.mark.slow
 def test_product(hessian):
     v = jax.tree.map(lambda p: jax.random.normal(jax.random.key(1), p.shape, p.dtype), PARAMS)
     product = ravel_pytree(ia.hvp(loss, PARAMS, v))[0]

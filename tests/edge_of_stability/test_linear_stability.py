@@ -92,6 +92,7 @@ def test_phase_diagram_is_the_multipliers(kind):
         assert diagram[i, j] == pytest.approx(ia.stability(method, [1.0]).rate[0], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_phase_diagram_is_what_iterates_do():
     """A million cells by vmap: the iterates grow where the multipliers say so."""
     rates, betas = jnp.linspace(0.02, 3.0, 60), jnp.linspace(0.0, 0.95, 40)

@@ -49,20 +49,20 @@ def ahead(n, b=0.9):
     [
         (optax.sgd(0.1), constant(10.0)),
         (optax.sgd(0.1, 0.75), constant(2.5)),
-        (optax.sgd(0.1, 0.75, nesterov=True), constant(2.5)),
+        pytest.param(optax.sgd(0.1, 0.75, nesterov=True), constant(2.5), marks=pytest.mark.slow),
         (ia.sgd(0.1, 0.75, nesterov=True), constant(2.5)),
         (ia.momentum(0.1, 0.75), constant(10.0)),
         (ia.momentum(0.1, 0.75, scheme="explicit"), constant(10.0)),
-        (optax.chain(optax.ema(0.75), optax.scale(-0.1)), constant(10.0)),
-        (optax.chain(optax.add_decayed_weights(0.3), optax.sgd(0.1, 0.75)), constant(2.5)),
+        pytest.param(optax.chain(optax.ema(0.75), optax.scale(-0.1)), constant(10.0), marks=pytest.mark.slow),
+        pytest.param(optax.chain(optax.add_decayed_weights(0.3), optax.sgd(0.1, 0.75)), constant(2.5), marks=pytest.mark.slow),
         (optax.rmsprop(RATE), of_rms),
         (optax.adam(RATE), of_adam(lambda s: s[0])),
-        (optax.adam(RATE, eps=0.0), of_adam(lambda s: s[0], eps=0.0)),
-        (optax.adamw(RATE, weight_decay=0.1), of_adam(lambda s: s[0])),
-        (optax.chain(optax.clip_by_global_norm(1.0), optax.adam(RATE)), of_adam(lambda s: s[1][0])),
-        (optax.inject_hyperparams(optax.adam)(RATE), of_adam(lambda s: s.inner_state[0])),
+        pytest.param(optax.adam(RATE, eps=0.0), of_adam(lambda s: s[0], eps=0.0), marks=pytest.mark.slow),
+        pytest.param(optax.adamw(RATE, weight_decay=0.1), of_adam(lambda s: s[0]), marks=pytest.mark.slow),
+        pytest.param(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(RATE)), of_adam(lambda s: s[1][0]), marks=pytest.mark.slow),
+        pytest.param(optax.inject_hyperparams(optax.adam)(RATE), of_adam(lambda s: s.inner_state[0]), marks=pytest.mark.slow),
         (optax.nadam(RATE), of_adam(lambda s: s[0], ahead=ahead)),
-        (ia.nadam(RATE), of_adam(lambda s: s, ahead=ahead)),
+        pytest.param(ia.nadam(RATE), of_adam(lambda s: s, ahead=ahead), marks=pytest.mark.slow),
         (ia.adam(RATE, b1=0.6, b2=0.8), of_adam(lambda s: s, b2=0.8)),
     ],
     ids=lambda value: getattr(value, "name", None) or "optax" if isinstance(value, tuple) else "",
@@ -117,6 +117,7 @@ def own(a=0.1, b=0.8):
     return optax.GradientTransformation(init, update)
 
 
+@pytest.mark.slow
 def test_a_transformation_of_a_users_own():
     method = own()
     with jax.enable_x64(True):
@@ -139,6 +140,7 @@ def test_sharpness_is_that_of_the_named_method():
     np.testing.assert_allclose(*runs, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "sentence"),
     [

@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_dynamics_over_eight_devices():
     code = """

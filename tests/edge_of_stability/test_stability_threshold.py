@@ -30,6 +30,7 @@ def test_the_second_moment_scales_it():
         assert result.curvature == pytest.approx(6 * (g + 1e-8) / 1e-3, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [optax.nadam, optax.adabelief, lambda a: optax.chain(optax.clip(9.0), optax.yogi(a)), optax.adagrad],

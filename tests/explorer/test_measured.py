@@ -31,6 +31,7 @@ def measured(settings):
     return json.loads(in_node(joined("arithmetic/experiment.js", "arithmetic/modes.js") + script))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["momentum", "adam"])
 def test_the_order_is_the_slope_of_inercias_gaps(method):
     settings = BASE | {"method": method, "a": 0.1}
@@ -47,6 +48,7 @@ def test_the_order_is_the_slope_of_inercias_gaps(method):
     assert found["order"] == pytest.approx(np.polyfit(np.log(dts), np.log(gaps), 1)[0], abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["momentum", "lecture", "nesterov", "rmsprop", "adam"])
 def test_curvature_and_stability_are_inercias(name):
     settings = BASE | {"method": name}

@@ -72,6 +72,7 @@ def test_outside_of_the_bounds_it_goes_on_to_second_order():
     assert np.isnan(found[2]).all()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_sampled_is_refused():
     for arguments, sentence in (
         ((curved, ((1, 0), (0, 1))), "bounds must be"),

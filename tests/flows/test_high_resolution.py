@@ -46,6 +46,7 @@ def test_the_averaged_form_has_the_heavy_balls_equation():
     assert [float(s.count) for s in starts] == [2.0, 2.0]
 
 
+@pytest.mark.slow
 @pytest.mark.long  # analysis/nesterov.py asserts it too
 def test_the_published_start_has_order_one():
     """Shi et al. start at the first update over dt, which is the velocity half a step later."""

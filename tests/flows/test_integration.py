@@ -27,6 +27,7 @@ def stiff(x):
     return 0.5 * (x[0] ** 2 + 1e4 * (x[1] - jnp.sin(x[0])) ** 2)
 
 
+@pytest.mark.slow
 def test_implicit_solvers_use_the_jacobian_and_win_on_stiffness():
     times = [0.0, 2.0]
     start = np.array([2.0, 0.0])

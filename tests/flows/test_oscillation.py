@@ -70,6 +70,7 @@ def test_the_edge_flows_recursion_is_two_copies_of_the_iterates(pair):
         np.testing.assert_allclose((c + e, c - e), swapped, rtol=0, atol=2e-15)
 
 
+@pytest.mark.slow
 def test_the_rods_rank_one_equation(pair):
     inner, state, G, (z, e) = pair
     e = 0.3 * e
@@ -104,6 +105,7 @@ def test_rod_starts_with_the_half_step_and_keeps_the_axis():
     np.testing.assert_allclose(path.state.half[0][0], [-a / 2], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flow", "options"), [(ia.edge_flow, {"floor": 0.03}), (ia.rod, {})], ids=["edge", "rod"])
 def test_at_the_edge_both_stay_where_the_plain_flow_leaves(flow, options):
     start, bound = np.array([0.1, 2 / 0.3]), 2 / 0.3

@@ -176,6 +176,7 @@ def test_adam_in_the_limit_of_large_noise_from_a_cold_start():
     np.testing.assert_allclose(sample.state.nu[:, -1] / l, sigma**2 * -np.expm1(-0.2 * time), rtol=0.03)
 
 
+@pytest.mark.slow
 def test_batches_without_noise_follow_the_flow_with_its_schedule_from_a_given_state():
     """Of equal batches the equation is the flow, theta' = -a(t) theta, to the error of Euler's step."""
     method, times = ia.sgd(lambda t: 0.1 + 0.01 * t), np.array([3.0, 5.0, 8.0])

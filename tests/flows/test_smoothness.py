@@ -60,6 +60,7 @@ UPDATES = {  # name: (transformation, what is not smooth, what jumps)
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UPDATES)
 def test_operations_of_updates(name):
     transformation, operations, jumping = UPDATES[name]

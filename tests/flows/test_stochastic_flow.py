@@ -175,6 +175,7 @@ def moments_of_iterates(family, sizes):
         yield np.array([moments[0, -1], moments[0, 0] - moments[0, -1] ** 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family",
     [

@@ -97,6 +97,7 @@ def test_order_of_every_pair_on_a_tree_with_frozen_leaves(first, second):
     assert result.slope == pytest.approx(1, abs=0.1), result
 
 
+@pytest.mark.slow
 def test_a_sum_from_zero_before_adam_costs_a_logarithm_of_the_derived_size():
     def measured(first, **start):
         def family(dt):

@@ -73,6 +73,7 @@ def test_relativistic_is_the_published_algorithm_from_kick_to_kick():
             theta = theta + updates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_areas_shrink_as_those_of_the_flow(name):
     """The map's Jacobian J satisfies J^T Omega J = e^{-(1-b) dt} Omega, on a loss that is no quadratic."""

@@ -89,6 +89,7 @@ def test_order_one(options, halvings):
     assert result.slope == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
 def test_flow_at_the_start_is_along_the_polar_factor():
     grads = jax.tree.map(jnp.float32, PARAMS)
     exact = np.sqrt(1.5) * polar(PARAMS["w"])[0]

@@ -6,6 +6,7 @@ import pytest
 import inercia as ia
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
     ("activation", "output"),

@@ -23,7 +23,7 @@ def test_shuffle_is_without_replacement(rows, size):
         assert set(many.ravel().tolist()) == set(range(rows))
 
 
-@pytest.mark.parametrize("name", ["shuffle", "partition"])
+@pytest.mark.parametrize("name", ["shuffle", pytest.param("partition", marks=pytest.mark.slow)])
 def test_any_stretch_is_reproduced(name):
     s = ia.sampler(name, 23, 4)
     whole = np.asarray(s.rows(KEY, 0, 31))

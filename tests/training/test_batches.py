@@ -92,6 +92,7 @@ def test_keys_and_seeds():
             in_memory(ONES, ONES, key=key)
 
 
+@pytest.mark.slow
 def test_a_whole_model_is_no_params():
     equinox = pytest.importorskip("equinox")
     model = equinox.nn.MLP(1, 1, 4, 1, key=jax.random.key(0))

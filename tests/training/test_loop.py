@@ -21,7 +21,7 @@ def train(method, **changes):
     return ia.train(method, LOSS, PARAMS, TRAIN, **({"epochs": 2, "batch_size": 128, "key": 1} | changes))
 
 
-@pytest.mark.parametrize("sampler", ["shuffle", "partition", "full"])
+@pytest.mark.parametrize("sampler", ["shuffle", pytest.param("partition", marks=pytest.mark.slow), "full"])
 def test_equal_to_a_plain_loop(sampler):
     size = None if sampler == "full" else 100
     method = ia.adam(1e-3)
@@ -114,6 +114,7 @@ def test_mapped_over_starts():
     assert results.diverged.tolist() == [-1] * 4
 
 
+@pytest.mark.slow
 def test_mapped_inside_a_compiled_function():
     """The data are known there, although every operation on them is traced."""
     x, y = jnp.asarray(TRAIN.x), jnp.asarray(TRAIN.y)

@@ -77,6 +77,7 @@ def test_a_run_with_keys_goes_on(tmp_path):
     close(train(dropout, checkpoint=tmp_path), train(dropout), 0, 0)
 
 
+@pytest.mark.slow
 def test_keys_by_name_or_number():
     def named(params, batch, key=None):
         return dropout(params, batch, key)
@@ -118,6 +119,7 @@ def normalised(params, model_state, batch):
     return plain(params, (x - x.mean(axis=0), y)), {"mean": 0.9 * model_state["mean"] + 0.1 * x.mean(axis=0)}
 
 
+@pytest.mark.slow
 def test_model_state_is_carried(tmp_path):
     start = {"mean": np.zeros(5, np.float32)}
     params, model_state, losses = own_loop(normalised, W, start)

@@ -97,6 +97,7 @@ def test_batches_of_a_torch_loader():
     close(train(torch.utils.data.DataLoader(rows, batch_size=50), epochs=2), train(BATCHES, epochs=2), 0)
 
 
+@pytest.mark.slow
 def test_batches_go_on(tmp_path):
     pytest.importorskip("orbax.checkpoint")
     whole = train(BATCHES, epochs=5)
