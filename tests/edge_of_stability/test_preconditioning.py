@@ -44,25 +44,29 @@ def ahead(n, b=0.9):
     return b * (1 - b**n) / (1 - b ** (n + 1)) + (1 - b) / (1 - b**n)
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
         (optax.sgd(0.1), constant(10.0)),
         (optax.sgd(0.1, 0.75), constant(2.5)),
-        pytest.param(optax.sgd(0.1, 0.75, nesterov=True), constant(2.5), marks=pytest.mark.slow),
+        slow(optax.sgd(0.1, 0.75, nesterov=True), constant(2.5)),
         (ia.sgd(0.1, 0.75, nesterov=True), constant(2.5)),
         (ia.momentum(0.1, 0.75), constant(10.0)),
         (ia.momentum(0.1, 0.75, scheme="explicit"), constant(10.0)),
-        pytest.param(optax.chain(optax.ema(0.75), optax.scale(-0.1)), constant(10.0), marks=pytest.mark.slow),
-        pytest.param(optax.chain(optax.add_decayed_weights(0.3), optax.sgd(0.1, 0.75)), constant(2.5), marks=pytest.mark.slow),
+        slow(optax.chain(optax.ema(0.75), optax.scale(-0.1)), constant(10.0)),
+        slow(optax.chain(optax.add_decayed_weights(0.3), optax.sgd(0.1, 0.75)), constant(2.5)),
         (optax.rmsprop(RATE), of_rms),
         (optax.adam(RATE), of_adam(lambda s: s[0])),
-        pytest.param(optax.adam(RATE, eps=0.0), of_adam(lambda s: s[0], eps=0.0), marks=pytest.mark.slow),
-        pytest.param(optax.adamw(RATE, weight_decay=0.1), of_adam(lambda s: s[0]), marks=pytest.mark.slow),
-        pytest.param(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(RATE)), of_adam(lambda s: s[1][0]), marks=pytest.mark.slow),
-        pytest.param(optax.inject_hyperparams(optax.adam)(RATE), of_adam(lambda s: s.inner_state[0]), marks=pytest.mark.slow),
+        slow(optax.adam(RATE, eps=0.0), of_adam(lambda s: s[0], eps=0.0)),
+        slow(optax.adamw(RATE, weight_decay=0.1), of_adam(lambda s: s[0])),
+        slow(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(RATE)), of_adam(lambda s: s[1][0])),
+        slow(optax.inject_hyperparams(optax.adam)(RATE), of_adam(lambda s: s.inner_state[0])),
         (optax.nadam(RATE), of_adam(lambda s: s[0], ahead=ahead)),
-        pytest.param(ia.nadam(RATE), of_adam(lambda s: s, ahead=ahead), marks=pytest.mark.slow),
+        slow(ia.nadam(RATE), of_adam(lambda s: s, ahead=ahead)),
         (ia.adam(RATE, b1=0.6, b2=0.8), of_adam(lambda s: s, b2=0.8)),
     ],
     ids=lambda value: getattr(value, "name", None) or "optax" if isinstance(value, tuple) else "",
