@@ -20,6 +20,7 @@ import argparse
 import itertools
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -174,12 +175,12 @@ class Mlp(nnx.Module):
 
 NETWORKS = {"mlp": Mlp, "cnn": Cnn, "resnet": ResNet, "vit": Vit, "lstm": Lstm, "transformer": Transformer, "ssm": Ssm}
 
-#: Method from its rate.
+#: Method from its rate. Scalar RMSProp has no bias correction: `cell` starts it from the squared gradient there.
 METHODS = {
     "gd": ia.sgd,
     "momentum": lambda a: ia.momentum(a, 0.5),
     "momentum of the old m": lambda a: ia.momentum(a, 0.5, scheme="explicit"),
-    "scalar rmsprop": lambda a: ia.scalar_rmsprop(a, 0.99),
+    "scalar rmsprop": lambda a, v=0.0: ia.scalar_rmsprop(a, 0.99, initial_scale=v),
     "rmsprop": lambda a: ia.rmsprop(a, 0.99, bias_correction=True),
     "adam": lambda a: ia.adam(a, b1=0.5, b2=0.99),
     "adamw": lambda a: optax.adamw(a, b1=0.5, b2=0.99, weight_decay=0.01),
@@ -187,7 +188,7 @@ METHODS = {
 #: A first guess of the rate: that of Adam's kind moves each parameter by about as much.
 GUESSES = {"scalar rmsprop": 0.03, "rmsprop": 1e-3, "adam": 1e-3, "adamw": 1e-3}
 #: Updates of the warm-up, and its bound over the curvature of the start.
-WARM_UP = {"mlp": (300, 3), "cnn": (400, 4), "lstm": (300, 2)}
+WARM_UP = {"mlp": (300, 3), "cnn": (400, 4), "lstm": (1500, 3)}
 
 
 def problem(name):
@@ -234,6 +235,8 @@ def cell(name, method_name, start, updates, above):
     """Run one cell; return its row."""
     loss, params, curvature = start
     make, size = METHODS[method_name], ravel_pytree(params)[0].size
+    if method_name == "scalar rmsprop":
+        make = partial(make, v=float(optax.tree.norm(jax.grad(loss)(params), squared=True)))
     began = time.perf_counter()
     rate = np.nan
     try:
