@@ -20,8 +20,8 @@ import tyro
 from timing import table
 
 PARTS = (
-    "training", "estimators", "convolutions", "many", "streaming", "update", "flows", "central", "startup", "scaling",
-    "accelerator",
+    "training", "estimators", "convolutions", "many", "streaming", "callback", "update", "flows", "central", "startup",
+    "scaling", "accelerator",
 )  # fmt: skip
 MODULES = {"scikit-learn": "sklearn"}
 HEAD = ["goal", "asked", "measured (range)", "met"]
@@ -36,6 +36,7 @@ def main(
             "convolutions",
             "many",
             "streaming",
+            "callback",
             "update",
             "flows",
             "central",

@@ -154,7 +154,7 @@ def train(
     watch = Watch(on_record, patience, on_divergence, validation is not None)
     if resident:
         calls = _records_a_call(plan, watch, progress, checkpoint is not None)
-        supply = from_memory(setting, plan, params, data, held_out, calls, checkpoint is not None)
+        supply = from_memory(setting, plan, params, data, held_out, calls, checkpoint is not None, watch.at_each)
     else:
         supply = from_outside(setting, plan, params, data, held_out, checkpoint is not None)
     form = _judged(setting, supply, abstract(params), abstract(model_state))

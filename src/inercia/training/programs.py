@@ -129,16 +129,8 @@ def iteration(setting: Setting) -> Callable[[tuple, tuple], tuple[tuple, tuple]]
     return step
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-@fast_convolutions
-def in_memory(
-    setting: Setting, rows: Callable | None, segment: Segment, carry: Carry, source: Source, start: Any, given: Any
-) -> tuple[Carry, History, jax.Array]:
-    """Make the iterations of a segment, from iteration `start` on; return its `divergence` too.
-
-    Their batches are those rows of the source that `rows` draws; or that are given, (iterations, batch) of one block.
-    """
-    blocks, records, length, aligned = segment
+def recorder(setting: Setting, source: Source, length: int) -> tuple[Callable, Callable]:
+    """Return one iteration on data in memory, and a record of `length`, which sees at its end and keeps the best."""
     one = iteration(setting)
 
     def step(carry, now):
@@ -151,10 +143,25 @@ def in_memory(
         best, seen = _seen(setting, source, carry, best)
         return (*carry, best), (losses, _mean(aux), seen)
 
+    return step, record
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+@fast_convolutions
+def in_memory(
+    setting: Setting, rows: Callable | None, segment: Segment, carry: Carry, source: Source, start: Any, given: Any
+) -> tuple[Carry, History, jax.Array]:
+    """Make the iterations of a segment, from iteration `start` on; return its `divergence` too.
+
+    Their batches are those rows of the source that `rows` draws; or that are given, (iterations, batch) of one block.
+    """
+    blocks, records, length, aligned = segment
+    step, record = recorder(setting, source, length)
+
     def block(carry, first):
         # Drawn for all of the block at once: many small draws would cost more than the steps.
         selected = given if rows is None else rows(source.key, first, records * length, aligned)
-        steps = (selected, _numbers(setting, first, records * length))
+        steps = (selected, numbers(setting, first, records * length))
         if not _looks(setting, source):  # nothing happens between records: one loop is faster than a loop of loops
             carry, (losses, _) = _scan(step, carry[:3], carry[3], steps, records * length)
             return carry, (losses, None, (None, None))
@@ -169,7 +176,7 @@ def in_memory(
     steps = start + length * jnp.arange(1, 1 + blocks * records, dtype=jnp.int32)
     history = _replicated(setting, History(steps, losses.mean(axis=1), seen[0], aux, seen[1]))
     params, state, model_state = after
-    carry = Carry(params, state, model_state, _diverged(carry, losses, start), best)
+    carry = Carry(params, state, model_state, first_bad(carry, losses, start), best)
     return carry, history, divergence(carry, start + segment.iterations)
 
 
@@ -199,11 +206,11 @@ def on_batches(
         batch, k = given
         return one(carry, (batch, _key(setting, source, k)))
 
-    given = (batches, _numbers(setting, start, len(jax.tree.leaves(batches)[0])))
+    given = (batches, numbers(setting, start, len(jax.tree.leaves(batches)[0])))
     held = (carry.params, carry.state, carry.model_state)
     (params, state, model_state), (losses, aux) = jax.lax.scan(step, held, given)
     losses, aux = _replicated(setting, (losses, aux))
-    return Carry(params, state, model_state, _diverged(carry, losses, start), carry.best), (losses, aux)
+    return Carry(params, state, model_state, first_bad(carry, losses, start), carry.best), (losses, aux)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -241,7 +248,7 @@ def _looks(setting: Setting, source: Source) -> bool:
     return any(watcher is not None for watcher in watched) or setting.objective.has_aux
 
 
-def _numbers(setting: Setting, first: jax.Array, count: int) -> jax.Array | None:
+def numbers(setting: Setting, first: jax.Array, count: int) -> jax.Array | None:
     """Return the numbers of `count` iterations, where the loss takes a key."""
     return first + jnp.arange(count, dtype=jnp.int32) if setting.objective.takes_key else None
 
@@ -276,7 +283,8 @@ def _mean(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), tree)
 
 
-def _diverged(carry: Carry, losses: jax.Array, start: jax.Array) -> jax.Array:
+def first_bad(carry: Carry, losses: jax.Array, start: jax.Array) -> jax.Array:
+    """Return the first iteration whose loss was not finite, before or among these from `start` on; else -1."""
     bad = ~jnp.isfinite(losses.ravel())
     here = jnp.where(bad.any(), start + jnp.argmax(bad).astype(jnp.int32), -1)
     return jnp.where(carry.diverged < 0, here, carry.diverged)

@@ -4,6 +4,7 @@ It records, shows the progress, lets `records` tell and decide, saves where it i
 watch or a divergence asks for it.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,8 +13,9 @@ import numpy as np
 
 from inercia.core import check
 from inercia.training.checkpoint import Checkpoints
-from inercia.training.programs import Begin, History, Setting, are_finite, divergence, initial
-from inercia.training.records import Watch
+from inercia.training.programs import Begin, Carry, History, Setting, are_finite, divergence, initial
+from inercia.training.records import Moment, Watch
+from inercia.training.short_records import Made
 from inercia.training.signals import stop_for
 from inercia.training.supply import Plan, Supply
 
@@ -51,17 +53,16 @@ class Run:
             return
         broken = False
         once, segments = self.supply.at_once, self.supply.segments
-        for done, carry, recorded, diverged in [once(self.begin)] if once else segments(self.carry, self.done):
-            self.done, self.carry, self._diverged = done, carry, diverged
-            self.records.append(recorded)
-            if not check.is_concrete(carry, recorded):
+        for made in [once(self.begin)] if once else segments(self.carry, self.done):
+            self._take(made)
+            if not check.is_concrete(made.carry, made.recorded):
                 self._mapped()
                 continue
+            stops, broken = self._told(made) if self.watch.at_each else (False, self._is_broken(self.carry))
+            done = self.done
             if not bar.disable:
-                bar.set_postfix(loss=f"{float(recorded.loss[-1]):.4g}", refresh=False)
+                bar.set_postfix(loss=f"{float(self.records[-1].loss[-1]):.4g}", refresh=False)
                 bar.update(done - bar.n)
-            broken = self._is_broken()
-            stops = self.watch.at_each and self.watch.stops(done, carry, recorded, self.several)
             signal = self.checkpoints.agreed(self.signals[0] if self.signals else 0) if self.checkpoints else 0
             if not broken and (self.plan.saves(done) or signal or self.watch.error):
                 self._save()
@@ -82,18 +83,47 @@ class Run:
 
     def history(self) -> History:
         """Return all records."""
-        return (
-            jax.tree.map(lambda *parts: jnp.concatenate(parts), *self.records) if self.records[1:] else self.records[0]
-        )
+        if not self.records[1:]:
+            return self.records[0]
+        if self.several or not check.is_concrete(self.records):
+            return jax.tree.map(lambda *parts: jnp.concatenate(parts), *self.records)
+        # On the host: a device's program would be compiled anew for every number and length of them.
+        return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *jax.device_get(self.records))
+
+    def _take(self, made: Made) -> None:
+        self.done, self.carry, self._diverged = made.done, made.carry, made.diverged
+        self.records.append(made.recorded)
+
+    def _told(self, made: Made) -> tuple[bool, bool]:
+        """Let the watch see each record that was made; return whether the run stops, and whether it is broken.
+
+        What was made beyond the record at which it does is dropped.
+        """
+        told, first = jax.device_get((made.recorded, made.carry.diverged))
+        for r, done in enumerate(told.step.tolist(), 1):
+            is_last = done == made.done
+            carry = partial(made.after, r) if made.after else lambda: made.carry
+            now = Moment(carry, self.setting.objective.has_state)
+            # Params that are no longer finite are seen in the loss of the next iteration, if one was made.
+            broken = bool(is_last or first == done) and self._is_broken(made.carry if is_last else now.carry())
+            diverged = int(first) if 0 <= first < done else None
+            stops = self.watch.stops(told, r - 1, diverged, now, self.several)
+            if (stops or broken) and not is_last:
+                self.records.pop()
+                self._take(Made(done, now.carry(), jax.tree.map(lambda leaf, r=r: leaf[:r], made.recorded), None))
+            now.pass_by()
+            if stops or broken:
+                return stops, broken
+        return False, False
 
     def _save(self) -> None:
         if self.checkpoints is not None and self.plan.records_end(self.done):
             self.checkpoints.save(self.done, self.carry, self.records, self.supply.passed())
 
-    def _is_broken(self) -> bool:
+    def _is_broken(self, carry: Carry) -> bool:
         """Whether the run has ended in params that are not finite, which are never saved."""
         watched = self.checkpoints is not None or self.watch.on_divergence != "report"
-        return watched and not bool(are_finite(self.carry.params))
+        return watched and not bool(are_finite(carry.params))
 
     def _mapped(self) -> None:
         if self.checkpoints is not None:

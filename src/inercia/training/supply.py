@@ -19,10 +19,11 @@ from inercia.core import check
 from inercia.core.method import Params
 from inercia.problems.mapped_files import Shards
 from inercia.problems.sampling import Sampler, sampler
-from inercia.training import batches, drawing, programs
+from inercia.training import batches, drawing, programs, short_records
 from inercia.training.arguments import abstract
 from inercia.training.fingerprint import digest_of
-from inercia.training.programs import Begin, Carry, History, Segment, Setting, Source
+from inercia.training.programs import Begin, Segment, Setting, Source
+from inercia.training.short_records import Length, Made
 from inercia.training.stream import Stream
 
 #: Row numbers that a program draws at a time.
@@ -48,15 +49,6 @@ class Plan(NamedTuple):
     def saves(self, done: int) -> bool:
         """Whether a checkpoint is due after `done` iterations."""
         return self.records_end(done) and done % (self.save_every or 1) == 0
-
-
-class Made(NamedTuple):
-    """What a training stands at after a segment."""
-
-    done: int  # iterations
-    carry: Carry
-    recorded: History  # of this segment
-    diverged: Any  # as `programs.divergence` gives it; None where it was not asked
 
 
 class Supply(NamedTuple):
@@ -89,9 +81,13 @@ def is_in_memory(data: Any) -> bool:
 
 
 def from_memory(
-    setting: Setting, plan: Plan, params: Params, data: Any, held_out: Any, records: int | None, saved: bool
-) -> Supply:
-    """Hold all rows on the device; at most `records` records a call, all of them where it is None."""
+    setting: Setting, plan: Plan, params: Params, data: Any, held_out: Any, records: int | None, saved: bool,
+    told: bool = False,
+) -> Supply:  # fmt: skip
+    """Hold all rows on the device; at most `records` records a call, all of them where it is None.
+
+    Where the host is told of each record, short ones share a call all the same.
+    """
     drawn, total, every = plan.sampler, plan.total, plan.every
     assert drawn is not None
     assert total is not None
@@ -111,16 +107,22 @@ def from_memory(
     if setting.placement is not None:
         source = setting.placement.put(source, setting.placement.replicated(source))
 
-    def given(start, segment):
-        return None if ahead is None else ahead.rows(start, segment.iterations)
+    def given(start, iterations):
+        return None if ahead is None else ahead.rows(start, iterations)
 
     def at_once(begin):
-        return Made(total, *programs.at_once(setting, rows, first, begin, source, given(0, first)))
+        return Made(total, *programs.at_once(setting, rows, first, begin, source, given(0, first.iterations)))
 
     def segments(carry, start):
+        if told and short_records.suits(setting, carry, every * drawn.batch_size):
+            length = Length(min(short_records.MOST, max(1, total // every)), every, every % drawn.epoch == 0)
+            due, end = plan.save_every if saved and plan.save_every else total, total - total % every
+            for made in short_records.calls(setting, rows, given, length, due, source, carry, start, end):
+                yield made
+                carry, start = made.carry, made.done
         sent: deque[Any] = deque(maxlen=AHEAD)
         for now, segment in cut(start):
-            selected = given(now, segment)
+            selected = given(now, segment.iterations)
             if ahead is not None and len(sent) == AHEAD:
                 jax.block_until_ready(sent[0])  # or the host would draw all of the training's batches first
             with warnings.catch_warnings():
