@@ -34,6 +34,7 @@ docs: .venv/dev
 faults: .venv/dev
 	$(BIN)/pytest -m long
 	$(BIN)/python tests/kill_trainings.py 200
+	$(BIN)/python tests/kill_hosts.py 15
 	$(BIN)/python tests/fuzz_readers.py 100000
 	$(BIN)/python tests/certificates.py 200
 	$(BIN)/python tests/hunt.py 5000
