@@ -8,7 +8,7 @@ import pytest
 from runs import close, identical
 
 import inercia as ia
-from inercia.training import supply
+from inercia.training import programs, supply
 
 TRAIN, TEST = ia.digits()
 NETWORK = ia.mlp([64, 32, 10])
@@ -42,6 +42,15 @@ def test_equal_to_a_plain_loop(sampler):
     np.testing.assert_allclose(result.history.loss, np.reshape(losses, (3, -1)).mean(axis=1), rtol=1e-4)
     np.testing.assert_array_equal(result.history.step, rule.epoch * np.arange(1, 4))
     assert result.diverged is None
+
+
+def test_all_rows_are_a_batch_in_one_program(monkeypatch):
+    made, once = [], programs.at_once
+    monkeypatch.setattr(programs, "at_once", lambda *given: made.append(given[2]) or once(*given))
+    x = jnp.arange(2000.0)
+    epochs = supply.DRAWN // 1000
+    ia.train(ia.sgd(0.1), lambda w, x: (w - x.mean()) ** 2, jnp.array(0.0), x, epochs=epochs, sampler="full", key=0)
+    assert [segment.iterations for segment in made] == [epochs]
 
 
 def test_equal_to_optax():

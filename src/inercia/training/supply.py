@@ -205,6 +205,7 @@ def _cut(
     """Cut the iterations into segments of at most `records` records, each with the iteration it starts at."""
     complete, rest = divmod(total, every)
     most = max(1, (drawing.DRAWN if by_host else DRAWN) // (every * drawn.batch_size))
+    most = most if drawn.rows else max(1, complete)  # where all rows are a batch nothing is drawn
     record = start // every
     while record < complete:
         end = min(record + records - record % records, complete)  # a run that goes on cuts where the first one did
