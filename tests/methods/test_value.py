@@ -172,6 +172,7 @@ def test_heavy_ball_is_momentum_in_the_modified_flows():
         for method in (ia.sgd(a * (1 - b), b), ia.momentum(a, b)):
             flow, start = ia.modified(method, ripple, regime)
             params, state = start(X0, method.init(X0))
+            assert regime != "staggered" or jax.tree.leaves(state)[-1].dtype == np.float64
             paths.append(ia.integrate(flow, ripple, params, [0.0, 3.0, 9.0], state=state).params)
         np.testing.assert_allclose(*paths, rtol=1e-8)
 

@@ -226,8 +226,9 @@ def _summed(equation: Equation, b: float, dt: float) -> Equation:
         return theta_dot, SgdState(state_dot.count, scaled(state_dot.m, dt / (1 - b)))
 
     def start(params, state):
-        params, begins = equation.start(params, averaged(state))
-        return params, SgdState(begins.count, scaled(begins.m, dt / (1 - b)))
+        with jax.enable_x64(True):
+            params, begins = equation.start(params, averaged(state))
+            return params, SgdState(begins.count, scaled(begins.m, dt / (1 - b)))
 
     return Equation(flow, start)
 
