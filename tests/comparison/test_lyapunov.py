@@ -88,6 +88,94 @@ def test_without_smoothing_the_iterates_are_as_before_and_c_to_0_leads_there():
     assert abs(path.params[-1, 0]) > 0.04  # chatters: no flow is near
 
 
+MATRIX = np.array([[0.6, -0.3, 0.2], [0.1, 0.5, -0.4]])
+
+
+def bent(p):
+    """A loss of a matrix that is not convex."""
+    return jnp.sum(jnp.tanh(p @ jnp.array([[1.0, 0.3], [-0.4, 1.2], [0.8, -0.9]])) ** 2) + jnp.sum(jnp.sin(2 * p))
+
+
+@pytest.mark.parametrize("w", [0.0, 0.4])
+def test_h_of_muon_falls_at_the_stated_rate(w):
+    a, b, c, s = 0.3, 0.9, 0.2, np.sqrt(1.5)
+    method, A, W = ia.muon(a, beta=b, weight_decay=w, smooth=c), a * s, w / s
+
+    def root(M):
+        values, U = np.linalg.eigh(M)
+        return (U * np.sqrt(values)) @ U.T
+
+    def parts(theta, m, t):
+        """Return D, Z and Y at n = m/D, by the eigenvalues of n n^T + c^2 I."""
+        D = -np.expm1(-(1 - b) * t)
+        n, eye = m / D, c**2 * np.eye(2)
+        S = np.linalg.solve(root(n @ n.T + eye), n)
+        K = np.trace(root(n @ n.T + eye)) - 2 * c
+        q = np.linalg.solve(root(np.eye(2) - W**2 * theta @ theta.T), c * W * theta)
+        Y = K + c * (2 - np.trace(root(np.eye(2) - W**2 * theta @ theta.T))) + W * np.sum(n * theta)
+        return D, np.sum((q + n) * (S + W * theta)), Y
+
+    with jax.enable_x64(True):
+
+        def speed(theta, m, t):
+            state = method.init(theta)
+            own = state.inner_states["muon"]
+            mu = own.inner_state[0]._replace(mu=m, count=t)
+            inner = {**state.inner_states, "muon": own._replace(inner_state=(mu, *own.inner_state[1:]))}
+            state = jax.tree.map(lambda x: jnp.asarray(x, float), state._replace(inner_states=inner))
+            moved = method.flow(jax.grad(bent)(theta), state, theta)
+            moved = jax.tree.map(lambda x: jnp.asarray(x, float), moved)
+            H = lambda theta, state: method.flow.lyapunov(bent(theta), theta, state)  # noqa: E731
+            return jax.jvp(H, (theta, state), moved)[1]
+
+        rng = np.random.default_rng(0)
+        thetas, ms = (
+            rng.uniform(-0.9, 0.9, (200, 2, 3)),
+            rng.normal(size=(200, 2, 3)) * 10 ** rng.uniform(-3, 1, (200, 1, 1)),
+        )
+        times = 10 ** rng.uniform(-1, 2, 200)
+        speeds = np.asarray(jax.jit(jax.vmap(speed))(*map(jnp.asarray, (thetas, ms, times))))
+    assert (speeds < 0).all()
+    for theta, m, t, found in zip(thetas, ms, times, speeds, strict=True):
+        D, Z, Y = parts(theta, m, t)
+        more = A * W * D / (1 - b)
+        assert 0 <= Y <= Z
+        np.testing.assert_allclose(found, -A * ((1 + A * W / (1 - b) * D) * Z - (1 - D) * Y), rtol=1e-7)
+        assert found <= -A * (D + more) * Z * (1 - 1e-9)
+
+
+def test_h_of_muon_along_a_flow_and_as_c_to_0():
+    method = ia.muon(0.02, beta=0.8, weight_decay=0.1, smooth=0.1)
+    path = ia.integrate(method, bent, MATRIX, np.linspace(0, 10, 21), rtol=1e-8, atol=1e-10)
+    H, W = ia.lyapunov(method, path), 0.1 / np.sqrt(1.5)
+    lost = 1 - np.sqrt(1 - (W * np.linalg.svd(MATRIX, compute_uv=False)) ** 2)
+    assert H[0] == pytest.approx(path.loss[0] + 0.1 * lost.sum() / W, rel=1e-12)
+    assert (np.diff(H) < 0).all()
+    # On one path, without decay, H tends to f + (A/G) times the sum of singular values, 2 c A/G away at most.
+    mu, scale = path.state.inner_states["muon"].inner_state[0].mu, 0.02 * np.sqrt(1.5) / 0.2
+    sharp = path.loss + scale * np.linalg.svd(mu, compute_uv=False).sum(axis=1)
+    for c in (0.1, 0.01, 1e-9):
+        apart = sharp - ia.lyapunov(ia.muon(0.02, beta=0.8, smooth=c), path)
+        assert ((apart >= -1e-12) & (apart <= 2 * c * scale + 1e-12)).all()
+
+
+def test_what_muon_lacks():
+    mixed = {"w": MATRIX, "b": np.ones(3)}
+    for options, start, told in (
+        ({}, MATRIX, "smooth=c > 0 alone"),
+        ({"smooth": 0.1, "adaptive": True}, MATRIX, "no gradient"),
+        ({"smooth": 0.1}, mixed, "are none and follow AdamW's flow"),
+        ({"smooth": 0.1, "learning_rate": lambda t: 0.1}, MATRIX, "learning_rate is a schedule"),
+    ):
+        method = ia.muon(**{"learning_rate": 0.1} | options)
+        with pytest.raises(TypeError, match=told):
+            method.flow.lyapunov(0.0, start, method.init(start))
+    far = ia.muon(0.1, weight_decay=3.0, smooth=0.1)
+    state = jax.tree.map(lambda x: x[None], far.init(MATRIX))
+    with pytest.raises(ValueError, match=r"H needs \|w theta\|_2 < sqrt.* fails at time 0"):
+        ia.lyapunov(far, ia.Path(np.zeros(1), MATRIX[None], state, np.zeros(1), None))
+
+
 def test_refusals():
     with pytest.raises(TypeError, match=r"adam\(learning_rate=0.1\) has no Lyapunov function here: sgd, momentum"):
         ia.lyapunov(ia.adam(0.1), ia.iterate(ia.adam(0.1), wells, START, 2))

@@ -106,8 +106,12 @@ def lyapunov(method: Method, path: Path) -> np.ndarray:
         conformal    momentum's;   relativistic   f + a / ((1-b) delta) (sqrt(1 + delta |m|^2) - 1)
         sign_sgd     H = f,   smoothed
         lion         H = f + K*(w theta)/w + a b1 / (1-b2 + a w (1-b1)) (K*(w theta) + K(m) + w m.theta),   smoothed
+        muon         H = f + K*(W theta)/W + (A D/G) (K*(W theta) + K(m/D) + W <m/D, theta>),   smoothed, matrices
+                     A = a sqrt(max(1, n_out/n_in)), W = a w/A, G = 1-b, D = 1 - e^{-G t}
+                     K = tr sqrt(M M^T + c^2 I) - tr c I
 
-    K(z) = sum sqrt(z^2 + c^2), K*(y) = -c sum sqrt(1 - y^2), the first up to -c n/w; needs |w theta_j| < 1.
+    K(z) = sum sqrt(z^2 + c^2), K*(y) = -c sum sqrt(1 - y^2), the first up to -c n/w; needs |w theta_j| < 1, and
+    of Muon |W theta|_2 < 1. Its Nesterov step has the same flow; Newton-Schulz's polynomial has no H.
 
     Args:
         method: constant hyperparameters.
@@ -118,7 +122,7 @@ def lyapunov(method: Method, path: Path) -> np.ndarray:
 
     Raises:
         TypeError: a method whose flow has none that is derived here, a schedule.
-        ValueError: params at which it does not exist, some |w theta_j| >= 1.
+        ValueError: params at which it does not exist, some |w theta_j| or |W theta|_2 >= 1.
 
     Example:
         >>> import inercia, jax.numpy as jnp
@@ -130,15 +134,16 @@ def lyapunov(method: Method, path: Path) -> np.ndarray:
     function = getattr(getattr(method, "flow", None), "lyapunov", None)
     if function is None:
         raise TypeError(
-            f"{method!r} has no Lyapunov function here: sgd, momentum, conformal, relativistic, and smoothed sign_sgd "
-            "and lion have one."
+            f"{method!r} has no Lyapunov function here: sgd, momentum, conformal, relativistic, and smoothed sign_sgd, "
+            "lion and muon have one."
         )
     check.real("params", path.params)
     with jax.enable_x64(True):
         H = np.asarray(jax.vmap(function)(*jax.tree.map(jnp.asarray, (path.loss, path.params, path.state))))
     if np.isnan(H).any() and path.diverged is None:
         k = int(np.argmax(np.isnan(H)))
-        raise ValueError(f"H needs |w theta_j| < 1, but this fails at time {path.times[k]:g}: start nearer to 0.")
+        needs = getattr(function, "needs", "|w theta_j| < 1")
+        raise ValueError(f"H needs {needs}, but this fails at time {path.times[k]:g}: start nearer to 0.")
     return H
 
 

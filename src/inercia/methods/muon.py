@@ -6,11 +6,14 @@ another one. With `smooth` = c > 0 both, update and flow, take the exact one, sm
 
     S(M) = (M M^T + c^2 I)^{-1/2} M,   the gradient of K(M) = tr sqrt(M M^T + c^2 I)
 
+and the flow has a Lyapunov function (`lyapunov`), derived in `polar_factor`.
+
 It is built of `parts`, as optax's is of its own: partition, chain, scaling by shape, decay, rate.
 
 Sources: Jordan et al. 2024; Liu et al. 2025. The update is made by optax's own code, `optax.contrib.muon` to the bit.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,10 +21,10 @@ import jax.numpy as jnp
 import optax
 
 from inercia.core import check
-from inercia.core.method import Method, Number, Schedule, factory
+from inercia.core.method import Method, Number, Params, Schedule, factory
 from inercia.methods import parts
 from inercia.methods.chains import chain, partition
-from inercia.methods.polar_factor import Dimensions, labels, scale_by_muon, scale_by_shape
+from inercia.methods.polar_factor import Dimensions, labels, matrix_kinetic, scale_by_muon, scale_by_shape
 
 __all__ = ["muon"]
 
@@ -123,7 +126,37 @@ def muon(
         parts.add_decayed_weights(adam_weight_decay),
         parts.scale_by_learning_rate(adam_rate),
     )
-    return partition({"muon": matrices, "adam": adamw}, labels(dimensions), dt=dt)
+    made = partition({"muon": matrices, "adam": adamw}, labels(dimensions), dt=dt)
+    falls = matrix_kinetic(
+        learning_rate, beta, weight_decay, weight_decay_mask, smooth or 0.0, dt, dimensions, consistent_rms
+    )
+    return _with_lyapunov(made, falls, labels(dimensions), None if smooth is None else adaptive)
+
+
+def _with_lyapunov(made: Method, falls: Callable, labels: Callable, adaptive: bool | None) -> Method:
+    """Return the method with H in its flow; `adaptive` is None where the factor is a polynomial's."""
+
+    def flow(grads: Params, state: Any, params: Params = None) -> tuple[Params, Any]:
+        return made.flow(grads, state, params)
+
+    def lyapunov(loss: Any, params: Params, state: Any) -> Any:
+        if adaptive is None:
+            raise TypeError(
+                "muon has a Lyapunov function with smooth=c > 0 alone: the exact polar factor, smoothed, is the "
+                "gradient of a convex function, and Newton-Schulz's polynomial is not."
+            )
+        if adaptive:
+            raise TypeError("muon has no Lyapunov function with adaptive=True: its direction is no gradient.")
+        if "adam" in jax.tree.leaves(labels(params)):
+            raise TypeError(
+                "muon's Lyapunov function is of matrices, but some params are none and follow AdamW's flow, for which "
+                "none is derived here: take the loss of the matrices alone (`restricted`)."
+            )
+        return loss + falls(params, state.inner_states["muon"].inner_state[0])
+
+    flow.lyapunov = lyapunov  # pyright: ignore[reportFunctionMemberAccess]
+    lyapunov.needs = "|w theta|_2 < sqrt(max(1, n_out / n_in))"  # pyright: ignore[reportFunctionMemberAccess]
+    return Method(made.init, made.update, flow, made.dt)
 
 
 def _coefficients(given: Any) -> Any:

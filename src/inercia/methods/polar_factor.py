@@ -1,6 +1,17 @@
 """The polar factor of a matrix, roughly by a polynomial or exactly and smoothed: what `muon` is made of.
 
-    S(M) = (M M^T + c^2 I)^{-1/2} M,   the gradient of K(M) = tr sqrt(M M^T + c^2 I)
+    S(M) = (M M^T + c^2 I)^{-1/2} M,   the gradient of K(M) = tr (sqrt(M M^T + c^2 I) - c I)
+
+Muon's flow with it has a Lyapunov function. With A = a s, s the factor of the shape, W = w/s, G = 1-b,
+D = 1 - e^{-G t}, the corrected moment n = m/D has n' = (G/D)(g - n), and theta' = -A (S(n) + W theta). Then
+
+    H = f + K*(W theta)/W + (A D/G) Y,   Y = K*(W theta) + K(n) + W <n, theta> >= 0,   |W theta|_2 < 1
+    H' = -A [(1 + A W D/G) Z - e^{-G t} Y] <= -A (D + A W D/G) Z <= 0,   Z = <q + n, S(n) + W theta>,   S(q) = W theta
+
+K*(Y) = c tr (I - sqrt(I - Y^T Y)) is the conjugate; Y is the Bregman divergence of K from -q to n, Z the symmetric one,
+so that 0 <= Y <= Z. For w = 0, H = f + (A D/G) K(n). The D of the correction costs nothing: D K(m/D) has no 1/D.
+As c -> 0, K tends to the sum of singular values, which is within c of it for each, and S jumps where one of them
+is 0: H stays, a smooth flow does not (it slides there), and iterates come near it only with steps of order c.
 
 Arrays of more axes are batches of matrices: `optax.contrib.MuonDimensionNumbers` names the axes of rows and of columns.
 """
@@ -15,7 +26,7 @@ import optax
 
 from inercia.core import check
 from inercia.core.method import Method, Number, Params, factory
-from inercia.core.transition import debiased, like, refine, times
+from inercia.core.transition import clock, debiased, like, refine, times
 from inercia.core.tree import map_grads
 
 Dimensions = Any  # None, a tree of MuonDimensionNumbers and None like the params or a prefix of it, or params -> tree
@@ -66,6 +77,48 @@ def _polar(M: jax.Array, d: Any, c: Number) -> jax.Array:
     U, s, Vt = jnp.linalg.svd(turned.reshape([math.prod(M.shape[a] for a in g) for g in groups]), full_matrices=False)
     factors = (U * (s / jnp.sqrt(s**2 + like(c, M) ** 2)).astype(U.dtype)[..., None, :]) @ Vt
     return factors.reshape(turned.shape).transpose([order.index(a) for a in range(M.ndim)])
+
+
+def shape_factor(shape: tuple[int, ...], groups: tuple[tuple[int, ...], ...], consistent_rms: Number | None) -> Any:
+    """Return what the polar factors of matrices with these axes are multiplied by."""
+    n_in, n_out = (math.prod(shape[a] for a in axes) for axes in groups[1:])
+    if consistent_rms is None:
+        return jnp.sqrt(jnp.maximum(1, n_out / n_in))
+    return jnp.sqrt(jnp.maximum(n_in, n_out)) * consistent_rms
+
+
+def matrix_kinetic(
+    a: Any, b: Number, w: Any, mask: Any, c: Number, dt: Number, dimensions: Dimensions, consistent_rms: Number | None
+) -> Callable[[Params, Any], Any]:
+    """Return (params, state of `scale_by_muon`) -> H - f, the sum over matrices; nan where some |W theta|_2 >= 1."""
+
+    def singular(M: jax.Array, groups: Any) -> jax.Array:
+        turned = M.transpose(sum(groups, ()))
+        return jnp.linalg.svd(turned.reshape([math.prod(M.shape[k] for k in g) for g in groups]), compute_uv=False)
+
+    def of_leaf(theta: jax.Array, m: jax.Array, d: Any, on: bool, D: Any) -> jax.Array:
+        groups = _axes(theta, d)
+        s = shape_factor(theta.shape, groups, consistent_rms)
+        A, W = a * s, (w if on else 0) / s
+        young = (jnp.sqrt(singular(m, groups) ** 2 + (D * c) ** 2) - D * c).sum()  # D K(m / D)
+        if not on or (check.is_concrete(w) and w == 0):
+            return A / (1 - b) * young
+        conjugate = c * (1 - jnp.sqrt(1 - (W * singular(theta, groups)) ** 2)).sum()
+        return conjugate / W + A / (1 - b) * (young + D * conjugate + W * jnp.vdot(m, theta))
+
+    def total(params: Params, state: Any) -> Any:
+        for name, value in (("learning_rate", a), ("weight_decay", w)):
+            if callable(value):
+                raise TypeError(f"H falls for constant hyperparameters, but {name} is a schedule.")
+        count = state.count
+        time = clock(count, dt) if jnp.issubdtype(jnp.result_type(count), jnp.integer) else count
+        D = -jnp.expm1(-(1 - b) * time)
+        chosen = True if mask is None else mask(params) if callable(mask) else mask
+        each = jax.tree.map(lambda on, p: jax.tree.map(lambda _: bool(on), p), chosen, params)
+        parts = jax.tree.map(lambda *leaf: of_leaf(*leaf, D), params, state.mu, _of_leaves(dimensions)(params), each)
+        return sum(jax.tree.leaves(parts))
+
+    return total
 
 
 @factory()
@@ -126,10 +179,7 @@ def scale_by_shape(consistent_rms: Number | None = None, *, dimensions: Dimensio
     check.positive("dt", dt)
 
     def scaled(s: jax.Array, d: Any) -> jax.Array:
-        n_in, n_out = (math.prod(s.shape[a] for a in axes) for axes in _axes(s, d)[1:])
-        if consistent_rms is None:
-            return jnp.sqrt(jnp.maximum(1, n_out / n_in)) * s
-        return jnp.sqrt(jnp.maximum(n_in, n_out)) * consistent_rms * s
+        return shape_factor(s.shape, _axes(s, d), consistent_rms) * s
 
     def all_of(signal: Params) -> Params:
         return map_grads(scaled, signal, _of_leaves(dimensions)(signal))
