@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import scipy.stats
 from matplotlib.figure import Figure
-from pictures import LINES
+from pictures import LINES, edge_run
 
 import inercia as ia
 from inercia import plot
@@ -240,3 +240,17 @@ def test_a_film_shows_each_path_up_to_its_clock(tmp_path):
 def test_only_two_parameters_are_filmed():
     with pytest.raises(ValueError, match="--animate must have a --problem of two parameters"):
         compare(on="digits", animate=True)
+
+
+def test_an_edge_run_shows_the_flows_beside():
+    run = edge_run()
+    short = run.central[:100]  # one whose solver gave up
+    away = np.where(run.times < 100, 0.5, np.nan)
+    run = run._replace(others={"rod": short, "edge_flow": run.central}, to_others={"rod": away, "edge_flow": 0 * away})
+    axes = Figure().subplots(1, 3)
+    plot.edge(axes, run)
+    loss, _, apart = ({line.get_label(): line for line in ax.lines} for ax in axes)
+    assert len(loss["rod flow"].get_xdata()) == 100
+    assert list(apart)[-2:] == ["to the rod flow", "to the edge flow"]
+    np.testing.assert_array_equal(apart["to the rod flow"].get_ydata(), away)
+    assert loss["rod flow"].get_color() != loss["edge flow"].get_color()

@@ -44,7 +44,7 @@ def edge(
         k: The most eigenvalues that may be critical at once; 32 by default.
         substeps: Of the central flow, per update.
         window: Updates over which the iterates are averaged.
-        flows: Others to stand beside: modified (sgd, momentum), rod, edge_flow.
+        flows: Others to stand beside, in the figure too: modified (sgd, momentum), rod, edge_flow.
         seed: Fixes the choice of rows and the starting weights.
         out: Folder for the files.
     """
@@ -78,7 +78,7 @@ def edge(
     out.mkdir(parents=True, exist_ok=True)
     _write(run, out / "edge.npz")
     print(out / "edge.npz")
-    print(plot.save(lambda axes: plot.edge(axes, run), out / "edge.png", (10.5, 3.2), columns=3))
+    print(plot.save(lambda axes: plot.edge(axes, run), out / "edge.png", (10.5, 3.2 + 0.15 * len(flows)), columns=3))
 
 
 def _say(run: Edge, steps: int) -> None:
