@@ -18,6 +18,7 @@ Arrays of more axes are batches of matrices: `optax.contrib.MuonDimensionNumbers
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -96,7 +97,7 @@ def matrix_kinetic(
         turned = M.transpose(sum(groups, ()))
         return jnp.linalg.svd(turned.reshape([math.prod(M.shape[k] for k in g) for g in groups]), compute_uv=False)
 
-    def of_leaf(theta: jax.Array, m: jax.Array, d: Any, on: bool, D: Any) -> jax.Array:
+    def of_leaf(D: Any, theta: jax.Array, m: jax.Array, d: Any, on: bool) -> jax.Array:
         groups = _axes(theta, d)
         s = shape_factor(theta.shape, groups, consistent_rms)
         A, W = a * s, (w if on else 0) / s
@@ -115,7 +116,7 @@ def matrix_kinetic(
         D = -jnp.expm1(-(1 - b) * time)
         chosen = True if mask is None else mask(params) if callable(mask) else mask
         each = jax.tree.map(lambda on, p: jax.tree.map(lambda _: bool(on), p), chosen, params)
-        parts = jax.tree.map(lambda *leaf: of_leaf(*leaf, D), params, state.mu, _of_leaves(dimensions)(params), each)
+        parts = jax.tree.map(partial(of_leaf, D), params, state.mu, _of_leaves(dimensions)(params), each)
         return sum(jax.tree.leaves(parts))
 
     return total
