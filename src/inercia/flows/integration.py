@@ -228,7 +228,7 @@ def _solver(field: Field, options: dict, begins: tuple, name: str, piece: Piece,
     seen = np.array([piece.first, piece.last])
     kind, rate = scipy_rk.scipy_solver(name), _rate(field, name, z.size)
     if _is_compiled(name, z.size):
-        kind = scipy_rk.compiled(name, partial(field.step, name, seen))
+        kind = scipy_rk.compiled(name, partial(field.march, name, seen))
     if SOLVERS[name]:
         options = options | {"jac": lambda t, z: np.asarray(field.jacobian(seen, z))}
 
@@ -244,7 +244,7 @@ def _is_compiled(name: str, unknowns: int) -> bool:
 
 def _rate(field: Field, name: str, unknowns: int) -> Callable:
     """Return the function (seen, z) -> z' that goes with a solver."""
-    return field.rate_by_step(name) if _is_compiled(name, unknowns) else field.rate
+    return field.rate_by_march(name) if _is_compiled(name, unknowns) else field.rate
 
 
 class _Event:

@@ -2,13 +2,15 @@
 
 `solve_ivp` runs one solver over one smooth interval. Here a solver is stepped by hand, as SciPy's documentation of
 `OdeSolver` describes, so that a flow is restarted where a schedule jumps, an explicit solver that meets stiffness can
-hand over to an implicit one, and whatever was computed before a failure is kept.
+hand over to an implicit one, and whatever was computed before a failure is kept. Where nothing happens between two
+outputs, a compiled solver (`scipy_rk`) makes many steps a call: the same ones.
 
 Stiffness: h times the largest slope of the flow stays near the stability bound, so that stability and not accuracy
 chooses the steps. That alone is harmless; it is reported when the rest of the time, at the present pace, costs more
 evaluations than are allowed.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,8 @@ _WINDOW, _MOST_OF_THEM, _NEAR_BOUND = 50, 0.8, 0.7
 _GROWTH = 1.2
 #: Steps in a row that advance the time by rounding only, after which the flow has a singularity there.
 _STALLED = 10
+#: Seconds of a call up to which the next may make more steps, and how many times as many: a user who waits can stop it.
+_BRIEF, _MORE = 0.05, 4
 #: Evaluations per unknown, and at least, that an explicit solver must have ahead of it to be worth an implicit one.
 _PER_UNKNOWN, _AT_LEAST = 20, 10_000
 
@@ -141,13 +145,13 @@ def _through(
     Raises:
         Rough: a step that is to be made again, in shorter ones; nothing of it is recorded.
     """
-    stalled, free = 0, getattr(solver, "max_step", np.inf)
+    stalled, free, most = 0, getattr(solver, "max_step", np.inf), 1
     while solver.status == "running":
         if rough is not None:
             ahead = solver.direction * (rough[0] - solver.t)
             solver.max_step = min(free, rough[1]) if ahead > 0 else free
-        message = solver.step()
-        done.nfev, done.njev = before[0] + solver.nfev, before[1] + int(solver.njev)
+        is_alone = bool(plan.dense or plan.events or rough or stalled or any(limited for limited, *_ in done.recent))
+        message, most = _advance(plan, done, solver, before, 1 if is_alone else most)
         if solver.status == "failed":
             done.reason, done.failed = message, True
             break
@@ -176,10 +180,31 @@ def _through(
         if stalled == _STALLED and solver.status == "running":
             done.reason, done.failed = scipy_rk.TOO_SMALL, True
             break
-        _look_for_stiffness(plan, done, solver)
+        _look_for_stiffness(plan, done, scipy_rk.made(solver)[-1], before[0])
     if solver.status == "finished":
         done.t = solver.t_bound
     return gauges, False
+
+
+def _advance(plan: Plan, done: Run, solver: Any, before: tuple[int, int], most: int) -> tuple[str | None, int]:
+    """Make a step, or up to `most`, of which all but the last are recorded; return a failure, and the next call's most.
+
+    None of them but the last meets an output, or is one of which stiffness or a standstill is told.
+    """
+    if hasattr(solver, "most"):
+        ahead = plan.times[len(done.times) :]
+        is_before = len(ahead) and solver.direction * (solver.t_bound - ahead[0]) > 0
+        solver.most, solver.until = most, ahead[0] if is_before else solver.t_bound
+        solver.limit = _NEAR_BOUND * scipy_rk.EXPLICIT[done.solvers[-1]]
+    began = time.perf_counter()
+    message = solver.step()
+    most = min(_MORE * most, scipy_rk.MOST) if time.perf_counter() - began < _BRIEF else most
+    done.nfev, done.njev = before[0] + solver.nfev, before[1] + int(solver.njev)
+    earlier = () if solver.status == "failed" else scipy_rk.made(solver)[:-1]
+    for step in earlier:
+        done.t, done.z, done.steps = solver.t_old, solver.y_old, done.steps + 1
+        _look_for_stiffness(plan, done, step, before[0])
+    return message, most
 
 
 def _inside(plan: Plan, done: Run, solver: Any) -> bool:
@@ -239,7 +264,7 @@ def _record(events: Sequence[Any], crossed: list[int], hits: list, polynomial: A
     return None
 
 
-def _look_for_stiffness(plan: Plan, done: Run, solver: Any) -> None:
+def _look_for_stiffness(plan: Plan, done: Run, step: scipy_rk.Made, before: int) -> None:
     """Raise Stiff when stability limits most of the last steps, they do not grow, and the rest would cost too much.
 
     Steps that grow leave a layer behind them, as at the cold start of RMSProp: it costs little, and says nothing of the
@@ -250,8 +275,8 @@ def _look_for_stiffness(plan: Plan, done: Run, solver: Any) -> None:
     if bound is None or enough is None:
         return
     recent = done.recent
-    recent.append((scipy_rk.stiffness(solver) > _NEAR_BOUND * bound, solver.t, done.nfev))
-    if len(recent) < _WINDOW or done.nfev < enough / 100:
+    recent.append((step.stiffness > _NEAR_BOUND * bound, step.t, before + step.nfev))
+    if len(recent) < _WINDOW or recent[-1][2] < enough / 100:
         return
     limited, times, nfev = zip(*recent, strict=True)
     early, late = abs(times[_WINDOW // 2] - times[0]), abs(times[-1] - times[_WINDOW // 2])

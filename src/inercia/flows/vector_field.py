@@ -26,6 +26,8 @@ from inercia.flows import scipy_rk
 EVERYWHERE = np.array([-np.inf, np.inf])
 #: Evaluations of a flow that a solver makes by the program of its steps: at its start, and in the test of that.
 _FEW = 4
+#: Told to `march` for a rate.
+_NO_STEP = scipy_rk.Numbers()
 
 
 class Field(NamedTuple):
@@ -48,14 +50,12 @@ class Field(NamedTuple):
         leaves, structure = jax.tree.flatten((self.params, self.state, EVERYWHERE, z))
         return _rate_size(self.equation, structure, tuple(map(jax.typeof, leaves)))
 
-    def step(self, solver: str, seen: Any, *arrays: Any) -> tuple:
-        """Make one step of an explicit solver, as `scipy_rk.stages`; the slopes, first of the arrays, are donated."""
-        slopes, y, f, *numbers, count = arrays
-        numbers = map(np.float64, numbers)  # of one type, for one program
-        return _step(self.equation, solver, self.params, self.state, seen, slopes, y, f, *numbers, np.int32(count))
+    def march(self, solver: str, seen: Any, slopes: Any, y: Any, f: Any, numbers: Any) -> tuple:
+        """Make steps of an explicit solver, as `scipy_rk.march`; the slopes are donated."""
+        return _march(self.equation, solver, self.params, self.state, seen, slopes, y, f, numbers)
 
-    def rate_by_step(self, solver: str) -> Callable[[Any, Any], jax.Array]:
-        """Return `rate`, at first by the program of `step`: one of its own would hold another gradient to compile.
+    def rate_by_march(self, solver: str) -> Callable[[Any, Any], jax.Array]:
+        """Return `rate`, at first by the program of `march`: one of its own would hold another gradient to compile.
 
         That program costs more a call, so a run that asks often, for points inside its steps, gets one of its own.
         """
@@ -68,7 +68,7 @@ class Field(NamedTuple):
                 return self.rate(seen, z)
             if slopes is None:
                 slopes = np.zeros((scipy_rk.scipy_solver(solver).n_stages + 1, z.size))
-            slopes, _, found, _, _ = self.step(solver, seen, slopes, z, np.zeros_like(z), 0.0, 0.0, 1.0, 1)
+            slopes, _, _, found, _, _ = self.march(solver, seen, slopes, z, np.zeros_like(z), np.array(_NO_STEP))
             return found
 
         return rate
@@ -152,8 +152,8 @@ def _jacobian(equation, params, state, seen, z):
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
 @fast_convolutions
-def _step(equation, solver, params, state, seen, slopes, y, f, h, rtol, atol, count):
-    return scipy_rk.stages(solver, partial(_rate, equation, params, state, seen), slopes, y, f, h, rtol, atol, count)
+def _march(equation, solver, params, state, seen, slopes, y, f, numbers):
+    return scipy_rk.march(solver, partial(_rate, equation, params, state, seen), slopes, y, f, numbers)
 
 
 @partial(jax.jit, static_argnums=0)
