@@ -28,8 +28,8 @@ _WINDOW, _MOST_OF_THEM, _NEAR_BOUND = 50, 0.8, 0.7
 _GROWTH = 1.2
 #: Steps in a row that advance the time by rounding only, after which the flow has a singularity there.
 _STALLED = 10
-#: Seconds of a call up to which the next may make more steps, and how many times as many: a user who waits can stop it.
-_BRIEF, _MORE = 0.05, 4
+#: Seconds that a call of many steps may take: between calls the bar moves, and Ctrl-C is heard.
+_BRIEF = 0.2
 #: Evaluations per unknown, and at least, that an explicit solver must have ahead of it to be worth an implicit one.
 _PER_UNKNOWN, _AT_LEAST = 20, 10_000
 
@@ -198,13 +198,13 @@ def _advance(plan: Plan, done: Run, solver: Any, before: tuple[int, int], most: 
         solver.limit = _NEAR_BOUND * scipy_rk.EXPLICIT[done.solvers[-1]]
     began = time.perf_counter()
     message = solver.step()
-    most = min(_MORE * most, scipy_rk.MOST) if time.perf_counter() - began < _BRIEF else most
+    pace = (time.perf_counter() - began) / len(scipy_rk.made(solver))
     done.nfev, done.njev = before[0] + solver.nfev, before[1] + int(solver.njev)
     earlier = () if solver.status == "failed" else scipy_rk.made(solver)[:-1]
     for step in earlier:
         done.t, done.z, done.steps = solver.t_old, solver.y_old, done.steps + 1
         _look_for_stiffness(plan, done, step, before[0])
-    return message, most
+    return message, max(1, min(scipy_rk.MOST, int(_BRIEF / max(pace, 1e-9))))
 
 
 def _inside(plan: Plan, done: Run, solver: Any) -> bool:
