@@ -90,7 +90,7 @@ class Made(NamedTuple):
 def compiled(name: str, march: Callable[..., tuple]) -> type:
     """Return scipy's solver `name`; `march(slopes, y, f, numbers)` is this module's, compiled.
 
-    A call of `step` makes up to `most` steps, those in `made`; the last is what `t_old`, `t` and `dense_output` tell of.
+    A call of `step` makes up to `most` steps, those in `made`; `t_old`, `t` and `dense_output` tell of the last.
     """
     base = scipy_solver(name)
 

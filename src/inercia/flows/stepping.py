@@ -153,7 +153,7 @@ def _through(
         is_alone = bool(plan.dense or plan.events or rough or stalled or any(limited for limited, *_ in done.recent))
         message, most = _advance(plan, done, solver, before, 1 if is_alone else most)
         if solver.status == "failed":
-            done.reason, done.failed = message, True
+            done.reason, done.failed = str(message), True
             break
         values = [event(solver.t, solver.y) for event in plan.events]
         crossed = [i for i, event in enumerate(plan.events) if _crosses(event, gauges[i], values[i])]
