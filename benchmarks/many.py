@@ -65,7 +65,7 @@ def _tiny():
 
 
 def together(n: int, epochs: int, chunk: int | None = None):
-    """Return a call of n trainings of the tiny network by Adam, each with its key and its rate; all, or chunks, mapped."""
+    """Return a call of n trainings of the tiny network by Adam, each with its key and its rate; in chunks, if given."""
     network, loss, data = _tiny()
 
     def one(key_and_rate):
