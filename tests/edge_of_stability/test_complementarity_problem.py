@@ -78,6 +78,20 @@ def test_by_hand():
 
 
 @pytest.mark.slow
+def test_from_the_solution_of_another_problem():
+    """Nearby Newton's steps end there; from far away, where they do not, the problem is solved anew."""
+    with jax.enable_x64(True):
+        solve = jax.jit(complementarity)
+        for seed in range(8):
+            (A, B), (change, _) = problem(5, seed, spread=1.0), problem(5, seed + 50)
+            expected = np.asarray(solve(A, B).X)
+            for near in (solve(A + 1e-3 * change, B).X, 100.0 * jnp.eye(5), jnp.zeros((5, 5))):
+                found = solve(A, B, near)
+                np.testing.assert_allclose(found.X, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
+                assert found.error < 1e-9
+
+
+@pytest.mark.slow
 def test_no_solution_is_said():
     with jax.enable_x64(True):
         assert not complementarity(jnp.array([[-1.0]]), jnp.array([[0.0]])).error < 1

@@ -1,6 +1,7 @@
 """Eigenvalues of the Hessian: against the dense matrix, with their certificates, in runs, and at the edge."""
 
 import importlib
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 import inercia as ia
 from inercia.core import tree
+from inercia.edge_of_stability.hessian import turnings
 from inercia.edge_of_stability.preconditioning import rule
 
 module = importlib.import_module("inercia.edge_of_stability.eigenpairs")
@@ -45,6 +47,19 @@ def test_product(hessian):
     v = jax.tree.map(lambda p: jax.random.normal(jax.random.key(1), p.shape, p.dtype), PARAMS)
     product = ravel_pytree(ia.hvp(loss, PARAMS, v))[0]
     np.testing.assert_allclose(product, hessian @ np.asarray(ravel_pytree(v)[0]), atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_turnings_of_a_cubic(count):
+    """Of f = C[w, w, w] / 6 they are C[u_i, u_j, .], pair after pair, and 0 where a vector takes no part."""
+    with jax.enable_x64(True):
+        C, U = np.random.default_rng(0).normal(size=(6, 6, 6)), np.random.default_rng(1).normal(size=(3, 6))
+        C = sum(np.transpose(C, order) for order in itertools.permutations(range(3)))
+        cubic = lambda w: jnp.einsum("abc,a,b,c", C, w, w, w) / 6  # noqa: E731
+        found = turnings(cubic, jnp.ones(6), jnp.asarray(U), jnp.asarray(count))
+    pairs = [(i, j) for j in range(3) for i in range(j + 1)]
+    expected = [np.einsum("abc,a,b", C, U[i], U[j]) * (j < count) for i, j in pairs]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_product_with_integers_and_what_it_refuses():

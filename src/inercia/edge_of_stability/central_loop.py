@@ -5,9 +5,11 @@ largest difference, over the bound, between eigenvalues predicted by the interva
 
     m <- m / 2 where off > OFF,    2 m where off < OFF / 4,    1 while the largest is above OVERSHOOT times the bound,
 
-at most `LONGEST` updates; while nothing is near the bound, at least one update. The Hessian of few parameters is
-formed anew at each substep. Numbers of eigenvectors change inside the loop, up to what its arrays hold. The loop is
-left with the last good point and a `Status` where that is not enough, or where something failed.
+at most `LONGEST` updates; while nothing is near the bound, at least one update. By the same measure it is decided which
+eigenvalues may become critical in the interval: those alone need third derivatives, whose number goes by the square.
+The Hessian of few parameters is formed anew at each substep. Numbers of eigenvectors change inside the loop, up to what
+its arrays hold. The loop is left with the last good point and a `Status` where that is not enough, or where something
+failed.
 """
 
 from enum import IntEnum
@@ -20,7 +22,6 @@ import jax.numpy as jnp
 from inercia.core.convolutions import fast_convolutions
 from inercia.edge_of_stability.averaged_method import Moment
 from inercia.edge_of_stability.central_step import (
-    CRITICAL,
     STIFF,
     Flow,
     divisions,
@@ -36,7 +37,10 @@ from inercia.edge_of_stability.hessian import hessian_on_rows
 #: Residual of an eigenvector, relative to the largest eigenvalue, and iterations allowed for it.
 TOL, ITERATIONS = 1e-3, 60
 #: Eigenvalues above these shares of the bound are converged, and tracked; below the first no eigenvectors are needed.
-NEAR, TRACKED = 0.9, 0.85
+NEAR, TRACKED = 0.95, 0.92
+#: Eigenvalues above (1 - reach) times the bound take part in the oscillation. The reach lies between these, and is else
+#: so many times `off`: a smaller one leaves out eigenvectors towards which the critical ones turn.
+REACH, SAFETY = (0.015, 0.03), 4.0
 #: Error of predicted eigenvalues, over the bound, above which an interval is halved; doubled below a quarter of it.
 OFF = 0.01
 #: Largest eigenvalue over the bound above which every substep has eigenvectors of its own.
@@ -120,11 +124,11 @@ def _eigenpairs(flow: Flow, theta: Any, state: State, iterations: Any) -> Tracke
     return Tracked(values, rows, jnp.zeros_like(values), jnp.asarray(0))
 
 
-def _length(flow: Flow, clock: Clock, state: State, values: jax.Array) -> jax.Array:
-    """Return the length of the next interval, in substeps."""
+def _plan(flow: Flow, clock: Clock, state: State, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the length of the next interval, in substeps, and how many eigenvalues are critical in it."""
     c, largest = flow.bound, values[0] / flow.bound
     if flow.stable:
-        return jnp.minimum(clock.substeps, clock.total - state.position)
+        return jnp.minimum(clock.substeps, clock.total - state.position), jnp.asarray(0)
     judged = jnp.isfinite(values) & jnp.isfinite(state.predicted)
     judged &= (jnp.maximum(values, state.predicted) > NEAR * c) | (jnp.arange(len(values)) == 0)
     off = jnp.max(jnp.where(judged, jnp.abs(values - state.predicted), 0.0)) / c
@@ -135,10 +139,15 @@ def _length(flow: Flow, clock: Clock, state: State, values: jax.Array) -> jax.Ar
     length = jnp.clip(jnp.where(last == 0, 1, length), 1, LONGEST * clock.substeps)
     # Records that are far apart have eigenvalues of their own.
     here = jnp.where(clock.every >= LONGEST, clock.apart - state.position % clock.apart, clock.total)
-    return jnp.minimum(length, jnp.minimum(here, clock.total - state.position))
+    length = jnp.minimum(length, jnp.minimum(here, clock.total - state.position))
+    reach = jnp.clip(SAFETY * off * length / jnp.maximum(last, 1), *REACH)
+    reach = jnp.where((last == 0) | (largest > OVERSHOOT) | (flow.rows == 0), REACH[1], reach)
+    return length, (values > (1 - reach) * c).sum()
 
 
-def _judge(flow: Flow, found: Tracked, active: jax.Array, may_grow: Any) -> tuple[jax.Array, jax.Array]:
+def _judge(
+    flow: Flow, found: Tracked, count: jax.Array, active: jax.Array, may_grow: Any
+) -> tuple[jax.Array, jax.Array]:
     """Return the status and how many rows the next interval starts from."""
     c = flow.bound
     lost = ((found.residual > TOL) & _nearby(flow, found.values)).any()
@@ -146,7 +155,7 @@ def _judge(flow: Flow, found: Tracked, active: jax.Array, may_grow: Any) -> tupl
     if flow.stable:
         full, wanted = jnp.asarray(False), jnp.asarray(1 + GUARD)
     else:
-        full = may_grow & (((found.values > CRITICAL * c).sum() > flow.k) | (flow.rows > 0) & (wanted > flow.rows))
+        full = may_grow & ((count > flow.k) | (flow.rows > 0) & (wanted > flow.rows))
     status = jnp.where(lost, Status.LOST, jnp.where(full, Status.FULL, Status.FINE))
     if flow.stable:
         status = jnp.where(found.values[0] > STIFF * c, Status.STIFF, status)
@@ -162,20 +171,19 @@ def _merged(critical: jax.Array, values: jax.Array, count: jax.Array) -> jax.Arr
 
 
 def _cross(
-    flow: Flow, f: Any, clock: Clock, state: State, records: Records, found: Tracked, active: jax.Array
+    flow: Flow, f: Any, clock: Clock, state: State, records: Records, found: Tracked, plan: tuple, active: jax.Array
 ) -> tuple:
     """Cross one interval; return the state at its end and the records."""
     k, values, length = flow.k, found.values, 1 / clock.substeps
-    many, parts = _length(flow, clock, state, values), divisions(flow, values[0], clock.substeps)
-    beyond = (values > CRITICAL * flow.bound).sum() > k if not flow.stable else jnp.asarray(False)
-    critical = jnp.full(k, -jnp.inf) if flow.stable else values[:k]
-    frozen, hessian = freeze(flow, f, state.at, critical, found.rows[:k], length)
+    (many, count), parts = plan, divisions(flow, values[0], clock.substeps)
+    beyond = count > k
+    frozen, hessian = freeze(flow, f, state.at, values[:k], found.rows[:k], jnp.minimum(count, k), length)
 
     def one(i, carry):
-        at, hessian, X, error, sound, records = carry
+        at, hessian, before, X, error, sound, records = carry
         position = state.position + i
         slot, phase = position // clock.apart - clock.base, position % clock.apart
-        there, hessian, met = substep(flow, f, frozen, at, hessian, length, parts)
+        there, hessian, met = substep(flow, f, frozen, at, hessian, before, length, parts)
         X = jnp.where(phase == 0, 0.0, X) + jnp.where(phase < clock.substeps, met.X * length, 0.0)
         error = jnp.maximum(jnp.where(phase == 0, 0.0, error), met.error)
         shown = _merged(met.eigenvalues, values, frozen.count)[:k]
@@ -183,10 +191,10 @@ def _cross(
         target = jnp.where(phase == 0, slot, len(records.loss))  # beyond the last slot nothing is written
         new = jax.tree.map(lambda every, this: every.at[target].set(this, mode="drop"), records, point)
         new = new._replace(X=new.X.at[slot].set(X), error=new.error.at[slot].set(error))
-        return there, hessian, X, error, sound & jnp.isfinite(met.loss), new
+        return there, hessian, met.X, X, error, sound & jnp.isfinite(met.loss), new
 
-    start = (state.at, hessian, state.X, state.error, jnp.asarray(True), records)
-    at, hessian, X, error, sound, records = jax.lax.fori_loop(0, many, one, start)
+    start = (state.at, hessian, jnp.zeros_like(state.X), state.X, state.error, jnp.asarray(True), records)
+    at, hessian, _, X, error, sound, records = jax.lax.fori_loop(0, many, one, start)
     sound &= jnp.isfinite(at.w).all()
     status = jnp.where(sound, jnp.where(error <= UNSOLVED, Status.FINE, Status.NO_BALANCE), Status.NOT_FINITE)
     predicted = _merged(predicted_eigenvalues(flow, frozen, at, hessian), values, frozen.count)
@@ -224,10 +232,11 @@ def advance(
     def interval(carry):
         state, records = carry
         found = _eigenpairs(flow, theta, state, iterations)
-        status, active = _judge(flow, found, state.active, may_grow)
+        plan = _plan(flow, clock, state, found.values)
+        status, active = _judge(flow, found, plan[1], state.active, may_grow)
         return jax.lax.cond(
             status == Status.FINE,
-            lambda: _cross(flow, f, clock, state, records, found, active),
+            lambda: _cross(flow, f, clock, state, records, found, plan, active),
             lambda: (state._replace(status=status), records),
         )
 

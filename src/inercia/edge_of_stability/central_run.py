@@ -76,7 +76,7 @@ class Run(NamedTuple):
 def sized(flow: Flow, k: int, size: int) -> Flow:
     """Return the flow with arrays for k critical eigenvalues of a Hessian of this size."""
     k = 1 if flow.stable else k
-    return flow._replace(k=k, rows=0 if size < FOLLOWED * k else k + max(GUARD, k // 2))
+    return flow._replace(k=k, rows=0 if size < FOLLOWED * k else k + max(GUARD, min(k, FIRST), k // 2))
 
 
 def run_central(

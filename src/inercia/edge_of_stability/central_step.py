@@ -23,10 +23,8 @@ from inercia.core.method import Params
 from inercia.edge_of_stability.averaged_method import AveragedMethod, Moment, in_closed_form
 from inercia.edge_of_stability.averaged_update import Read, as_averaged
 from inercia.edge_of_stability.complementarity_problem import complementarity, pack, triangle, unpack
-from inercia.edge_of_stability.hessian import turning
+from inercia.edge_of_stability.hessian import turnings
 
-#: Eigenvalues above this share of the bound take part in the oscillation.
-CRITICAL = 0.97
 #: Largest length of a substep times the largest eigenvalue, in units of a bound of 2: explicit Euler needs less than 2.
 _REACH = 0.5
 #: Curvature over its bound at which the stable flow is stopped: it would take ever more substeps.
@@ -89,7 +87,9 @@ def first_moment(flow: Flow, theta: Params) -> Moment:
     return Moment(w, own.start(g), own.first_nu(theta, g), jnp.zeros(()))
 
 
-def freeze(flow: Flow, f: Any, at: Moment, values: jax.Array, rows: jax.Array, length: Any) -> tuple[Frozen, jax.Array]:
+def freeze(
+    flow: Flow, f: Any, at: Moment, values: jax.Array, rows: jax.Array, count: Any, length: Any
+) -> tuple[Frozen, jax.Array]:
     """Compute what an interval needs of the critical eigenvectors, and U^T H U, packed.
 
     Args:
@@ -98,18 +98,14 @@ def freeze(flow: Flow, f: Any, at: Moment, values: jax.Array, rows: jax.Array, l
         at: the point.
         values: (k,), eigenvalues of P^{-1} H, decreasing.
         rows: (k, n), eigenvectors of P^{-1/2} H P^{-1/2}, orthonormal.
+        count: how many of them are critical, at most k.
         length: of a substep, in updates.
     """
     own, c = flow.averaged, flow.bound
     i, j, weight = (jnp.asarray(part) for part in triangle(flow.k))
     scale = own.scale(at.nu, at.time)
-    count = (values > CRITICAL * c).sum()
     U = jnp.where((jnp.arange(flow.k) < count)[:, None], rows / jnp.sqrt(scale), 0.0)
-
-    def third(pair, T):  # the critical pairs come first in the triangle
-        return T.at[pair].set(weight[pair] * turning(f, at.w, U[i[pair]], U[j[pair]]))
-
-    T = jax.lax.fori_loop(0, count * (count + 1) // 2, third, jnp.zeros((len(i), at.w.size)))
+    T = weight[:, None] * turnings(f, at.w, U, count)  # the critical pairs come first in the triangle
     if len(scale) > 1:
         products = weight[:, None] * U[i] * U[j]
     else:
@@ -125,7 +121,7 @@ def freeze(flow: Flow, f: Any, at: Moment, values: jax.Array, rows: jax.Array, l
 
 
 def substep(
-    flow: Flow, f: Any, frozen: Frozen, at: Moment, hessian: jax.Array, length: Any, divisions: Any
+    flow: Flow, f: Any, frozen: Frozen, at: Moment, hessian: jax.Array, before: jax.Array, length: Any, divisions: Any
 ) -> tuple[Moment, jax.Array, Step]:
     """Advance by one substep.
 
@@ -135,6 +131,7 @@ def substep(
         frozen: what was computed at the interval's start.
         at: the point.
         hessian: (p,), U^T H U, packed, as predicted.
+        before: (k, k), X of the substep before, in the same vectors; any other will do.
         length: of the substep, in updates.
         divisions: into which it is divided where nothing is critical.
 
@@ -153,7 +150,7 @@ def substep(
         scale_rate = jax.jvp(own.scale, *still)[1]
         metric = frozen.products @ scale
         ahead = c * (metric + length * frozen.products @ scale_rate) - hessian - length * frozen.T @ stable.w
-        X, error = _solve(frozen.count, _filled(flow.k, frozen.count, ahead, c), frozen.effect)
+        X, error = _solve(frozen.count, _filled(flow.k, frozen.count, ahead, c), frozen.effect, before)
         x = pack(X)
         nu = c**2 * frozen.response * own.variances((x @ frozen.products) * scale**2)
         w = -0.5 * (x @ frozen.T) / scale / own.period
@@ -213,13 +210,13 @@ def _eigenvalues(k: int, count: jax.Array, hessian: jax.Array, metric: jax.Array
     return jnp.where(jnp.arange(k) < count, values[::-1], -jnp.inf)
 
 
-def _solve(count: jax.Array, slack: jax.Array, effect: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _solve(count: jax.Array, slack: jax.Array, effect: jax.Array, near: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return X and its error, solved in as few dimensions as hold what is critical."""
     k = unpack(slack).shape[0]
 
     def within(size):
         p = size * (size + 1) // 2
-        found = complementarity(unpack(slack[:p]), effect[:p, :p])
+        found = complementarity(unpack(slack[:p]), effect[:p, :p], near[:size, :size])
         return jnp.zeros((k, k)).at[:size, :size].set(found.X), found.error
 
     sizes = [size for size in (1, 8, 12, 16, 24) if size < k] + [k]

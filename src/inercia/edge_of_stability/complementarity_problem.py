@@ -5,7 +5,8 @@
 These are the optimality conditions of  min <X, B[X]>/2 + <A, X>  over X >= 0. An interior-point method (Nesterov-Todd
 scaling, Mehrotra's predictor and corrector) brings X and M near the solution, and Newton's method takes them there to
 rounding: with Y = X - M, so that X and M are the positive and the negative part of Y, it solves A + B[Y+] = Y-.
-For k = 1 the solution is max(0, -A/B). Everything runs inside jit.
+For k = 1 the solution is max(0, -A/B). From the X of a problem nearby Newton's method alone takes a few steps; where
+they do not end there, the interior-point method begins anew. Everything runs inside jit.
 
 A symmetric matrix is written as the vector x of its upper triangle, column after column, off the diagonal times
 sqrt 2; then <X, Y> = x . y, and B is a matrix.
@@ -22,6 +23,8 @@ import numpy as np
 #: Relative errors at which the interior-point method hands over, and at which Newton's stops.
 _NEAR, _THERE = 1e-8, 1e-12
 _STEPS, _POLISH = 40, 15
+#: Newton's steps from a solution nearby, and the error at which they have found this one.
+_WARM, _FOUND = 8, 1e-10
 
 
 class Solution(NamedTuple):
@@ -51,12 +54,13 @@ def unpack(x: Any) -> jax.Array:
     return X.at[..., j, i].set(x / weight)
 
 
-def complementarity(A: Any, B: Any) -> Solution:
+def complementarity(A: Any, B: Any, near: Any = None) -> Solution:
     """Solve for X; pure, for jit, vmap and scan.
 
     Args:
         A: (k, k), symmetric.
         B: (p, p), p = k(k+1)/2, symmetric and positive semidefinite, on packed matrices.
+        near: (k, k), X of a problem nearby, to start from.
 
     Example:
         >>> jnp.round(complementarity(jnp.diag(jnp.array([-1.0, 2.0])), jnp.eye(3)).X, 4).tolist()
@@ -74,7 +78,18 @@ def complementarity(A: Any, B: Any) -> Solution:
     size = jnp.max(jnp.abs(A * both))
     a, b = pack(A * both) / size, B * jnp.outer(both[i, j], both[i, j])
     most = jnp.max(jnp.abs(b))
-    x, error = _newton(a, b / most, *_interior(a, b / most))
+    b = b / most
+
+    def anew():
+        X, M = _interior(a, b)
+        return _newton(a, b, pack(X - M), _POLISH)
+
+    if near is None:
+        x, error = anew()
+    else:
+        x = pack(near / both) * (most / size)
+        x, error = _newton(a, b, x - (a + b @ x), _WARM)
+        x, error = jax.lax.cond(error < _FOUND, lambda: (x, error), anew)
     return Solution(unpack(x) * both * (size / most), error)
 
 
@@ -124,8 +139,8 @@ def _interior(a, b):
     return X, M
 
 
-def _newton(a, b, X, M):
-    """Return x and its relative error: Newton's method on A + B[Y+] = Y-, the best point on its way."""
+def _newton(a, b, y, most):
+    """Return x and its relative error: Newton's method on A + B[Y+] = Y- from y, the best point on its way."""
     basis = unpack(jnp.eye(len(a)))
 
     def parts(y):
@@ -136,7 +151,7 @@ def _newton(a, b, X, M):
 
     def unfinished(carry):  # a step may lead away before the next ones bring it back
         *_, error, steps = carry
-        return (error > _THERE) & (steps < _POLISH)
+        return (error > _THERE) & (steps < most)
 
     def advance(carry):
         y, best, error, steps = carry
@@ -150,7 +165,6 @@ def _newton(a, b, X, M):
         better = after < error
         return y, jnp.where(better, plus, best), jnp.where(better, after, error), steps + 1
 
-    y = pack(X - M)
     plus, _, error, *_ = parts(y)
     _, x, error, _ = jax.lax.while_loop(unfinished, advance, (y, plus, error, 0))
     return x, error

@@ -4,7 +4,7 @@
 
 Every Hessian product of this package is made here: one at a time by `hvp` and `hessian_on_vectors`, or on the rows of a
 matrix by `hessian_on_rows`, preconditioned as P^{-1/2} H P^{-1/2} where P^{1/2} is given; and the derivatives of the
-Hessian that the central flow needs, by `turning`.
+Hessian that the central flow needs, by `turnings`.
 """
 
 from collections.abc import Callable
@@ -95,10 +95,39 @@ def _product(linear, root, vector):
     return linear(vector / root) / root
 
 
-def turning(f: Callable, w: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
-    """Return grad <u, H v> of a function of one vector, by which curvature changes along a path."""
-    gradient = jax.grad(f)
-    return jax.jvp(lambda w: jax.jvp(gradient, (w,), (u,))[1], (w,), (v,))[1]
+#: Pairs of one pass: more would compute more that are not asked for.
+_TOGETHER = 2
+
+
+def turnings(f: Callable, w: jax.Array, U: jax.Array, count: Any) -> jax.Array:
+    """Return grad <u_i, H u_j> of a function of one vector, by which curvature changes along a path.
+
+    Args:
+        f: of a vector (n,).
+        w: the vector.
+        U: (k, n).
+        count: how many of the u take part.
+
+    Returns:
+        (k (k + 1) / 2, n), i <= j, column after column; 0 for pairs that do not take part.
+    """
+    gradient, k = jax.grad(f), len(U)
+    U = jnp.pad(U, ((0, _TOGETHER), (0, 0)))  # of 0, which gives rows of 0
+    U = jnp.where((jnp.arange(len(U)) < count)[:, None], U, 0.0)
+
+    def column(j, T):
+        # What depends on w and u_j alone is computed once for all i.
+        along = jax.vmap(jax.linearize(lambda w: jax.jvp(gradient, (w,), (U[j],))[1], w)[1])
+
+        def pairs(m, T):
+            i = m * _TOGETHER
+            rows = along(jax.lax.dynamic_slice_in_dim(U, i, _TOGETHER))
+            return jax.lax.dynamic_update_slice_in_dim(T, rows, j * (j + 1) // 2 + i, 0)
+
+        return jax.lax.fori_loop(0, j // _TOGETHER + 1, pairs, T)  # what is written too far, the next column overwrites
+
+    size = k * (k + 1) // 2
+    return jax.lax.fori_loop(0, count, column, jnp.zeros((size + _TOGETHER, w.size)))[:size]
 
 
 def in_chunks(loss: Any, batch: Any, rows: int) -> Callable[[Params], jax.Array]:
