@@ -143,7 +143,7 @@ def test_what_it_refuses():
             "at most the number of parameters 2",
         ),
         (lambda: ia.central(ia.sgd(0.1), lambda z: jnp.abs(z) ** 2, jnp.array(1j), 1, k=1), TypeError, "must be real"),
-        (lambda: ia.central(ia.sgd(1e6), loss, START, 50), ia.CurvatureError, "ended at time"),
+        (lambda: ia.central(ia.sgd(1e6), valley, jnp.ones(2), 50, k=1), ia.CurvatureError, "ended at time"),
         (lambda: ia.edge(ia.sgd(1e3), loss, START, 20), ia.CurvatureError, "iterates diverge at time"),
     ):
         with pytest.raises(kind, match=sentence) as caught:

@@ -17,7 +17,7 @@ X, Y = load_digits(return_X_y=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize("kind", [MLPClassifier, pytest.param(MLPRegressor, marks=pytest.mark.long)])
 def test_scikit_learns_own_checks(kind):
     results = check_estimator(kind(random_state=0, learning_rate=0.01), on_fail=None, on_skip=None)
     failed = [(r["check_name"], r["exception"]) for r in results if r["status"] not in {"passed", "skipped"}]

@@ -73,7 +73,7 @@ def exact_moments(a, steps, x0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_weak_order(order):
     """Of the mean at order 1 (where the second moment's error happens to cancel), of the second moment at order 2."""
     rates, time, x0 = [0.4, 0.2, 0.1], 1.6, 1.5

@@ -160,7 +160,11 @@ def test_one_run_by_two_processes(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("victim", "number"), [(1, signal.SIGKILL), (0, signal.SIGSTOP)], ids=["dead", "frozen"])
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [(1, signal.SIGKILL), pytest.param(0, signal.SIGSTOP, marks=pytest.mark.long)],
+    ids=["dead", "frozen"],
+)
 def test_a_lost_process_ends_the_run(tmp_path, victim, number):
     with running(tmp_path, epochs=10**6, save_every=220) as started:
         saved(tmp_path / "run", started[0])
