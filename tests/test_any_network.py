@@ -76,7 +76,10 @@ def haiku_style_network():
 NETWORKS = {f.__name__: f for f in (nnx_network, linen_network, equinox_network, haiku_style_network)}
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow if name != "linen_network" else ()) for name in NETWORKS],
+)
 def network(request):
     """Params, loss(params, batch) and loss(params) on all rows."""
     params, apply = NETWORKS[request.param]()

@@ -34,6 +34,7 @@ def test_the_gap_bounds_the_closed_form_closely():
     assert str(told).endswith("is not reached: call modified.")
 
 
+@pytest.mark.slow
 def test_the_edge_is_told_and_the_gap_until_then():
     method, start = ia.sgd(0.5), jnp.array([1.2, 0.1])
     told = ia.regime(method, valley, start, time=400)

@@ -144,6 +144,7 @@ def test_h_of_muon_falls_at_the_stated_rate(w):
         assert found <= -A * (D + more) * Z * (1 - 1e-9)
 
 
+@pytest.mark.slow
 def test_h_of_muon_along_a_flow_and_as_c_to_0():
     method = ia.muon(0.02, beta=0.8, weight_decay=0.1, smooth=0.1)
     path = ia.integrate(method, bent, MATRIX, np.linspace(0, 10, 21), rtol=1e-8, atol=1e-10)
@@ -159,6 +160,7 @@ def test_h_of_muon_along_a_flow_and_as_c_to_0():
         assert ((apart >= -1e-12) & (apart <= 2 * c * scale + 1e-12)).all()
 
 
+@pytest.mark.slow
 def test_what_muon_lacks():
     mixed = {"w": MATRIX, "b": np.ones(3)}
     for options, start, told in (

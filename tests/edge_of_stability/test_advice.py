@@ -100,6 +100,7 @@ def test_batch_sharpness_weighs_by_the_gradients():
     assert found == pytest.approx((h**3).mean() / (h**2).mean())
 
 
+@pytest.mark.slow
 def test_one_sentence():
     x = np.zeros((4, 1))
     for call, message in (

@@ -95,6 +95,7 @@ def test_weights_and_what_is_rounding():
     assert of(few, 8, 1e-4, rounded=1.0).products < of(few, 8, 1e-4).products
 
 
+@pytest.mark.slow
 def test_the_basis_stays_on_a_device_that_is_no_cpu(monkeypatch):
     host = of(APART)
     monkeypatch.setattr(lanczos.jax, "default_backend", lambda: "gpu")

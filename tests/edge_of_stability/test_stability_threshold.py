@@ -7,7 +7,7 @@ import pytest
 import inercia as ia
 
 
-@pytest.mark.parametrize("b", [0.0, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("b", [0.0, 0.9, *(pytest.param(b, marks=pytest.mark.slow) for b in (0.5, 0.99))])
 def test_closed_forms(b):
     for method, curvature in (
         (ia.sgd(0.3), 2 / 0.3),
@@ -23,6 +23,7 @@ def test_closed_forms(b):
     assert abs(np.angle(edge)) == pytest.approx(np.arccos((1 + b) / 2), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_second_moment_scales_it():
     for g in (0.01, 1.0, 30.0):
         result = ia.threshold(optax.adam(1e-3, b1=0.5), g)

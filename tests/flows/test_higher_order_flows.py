@@ -167,11 +167,13 @@ def test_gradient_descent_refined(order):
     check_order(lambda dt: ia.sgd(0.3, dt=dt), "refined", order, order)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ia.SCHEMES)
 def test_momentum_near_identity(scheme):
     check_order(lambda dt: ia.momentum(0.5, 0.7, scheme=scheme, dt=dt), "refined", 2)
 
 
+@pytest.mark.slow
 def test_momentum_staggered():
     check_order(lambda dt: ia.momentum(0.5, 0.7, dt=dt), "staggered", 2)
 

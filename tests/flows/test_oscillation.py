@@ -86,6 +86,7 @@ def test_the_rods_rank_one_equation(pair):
     np.testing.assert_allclose(S_dot @ e, A @ e, rtol=0, atol=1e-15)  # equal along e, and on no other direction
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curvature", [1.0, 5.0])
 def test_edge_flow_on_a_quadratic(curvature):
     a, steps, floor = 0.5, 6, 1e-6  # a times the curvature is 0.5, below the edge, and 2.5, above it

@@ -189,6 +189,7 @@ def test_batches_without_noise_follow_the_flow_with_its_schedule_from_a_given_st
         ia.diffuse(method, bowl, 2.0, jnp.zeros(2), [0, 1], 0, state=state)
 
 
+@pytest.mark.slow
 def test_divergence_is_reported():
     assert run(ia.sgd(1e3), times=[0, 1, 400], substeps=1).diverged == 400
 

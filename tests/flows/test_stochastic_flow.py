@@ -95,6 +95,7 @@ def one_update(family, theta):
     return abs(mean).max(axis=1), abs(covariance[:, kept][:, :, kept]).max(axis=(1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)])
 def test_one_update_has_the_moments_of_the_equation(name):
     """Both differ by O(dt) per dt, which is weak order 1; exact, over all batches."""

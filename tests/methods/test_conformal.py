@@ -99,6 +99,7 @@ def test_a_quadratic_keeps_a_form_of_two_iterates_up_to_the_friction():
     np.testing.assert_allclose(area, area[0] * np.exp(-0.1 * np.arange(len(area))), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_stable_up_to_four_whatever_the_friction():
     for b in (0.0, 0.9):
         bound = 4 / (0.5 * (1 - b))

@@ -20,6 +20,7 @@ def test_cross_entropy_is_minus_log_probability():
     assert float(ia.risk(IDENTITY, "cross-entropy")([], (x, y))) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_cross_entropy_is_optaxs():
     x, y = 30 * jax.random.normal(jax.random.key(0), (50, 4)), jax.random.randint(jax.random.key(1), (50,), 0, 4)
     theirs = lambda x: optax.losses.softmax_cross_entropy_with_integer_labels(x, y).mean()  # noqa: E731

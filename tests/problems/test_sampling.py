@@ -8,6 +8,7 @@ from inercia.problems.sampling import permutation
 KEY = jax.random.key(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "size"), [(12, 4), (13, 4), (5, 5), (7, 1)])
 def test_shuffle_is_without_replacement(rows, size):
     s = ia.sampler("shuffle", rows, size)

@@ -119,6 +119,7 @@ def files(tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_every_label_of_shards_counts(files, tmp_path):
     pytest.importorskip("orbax.checkpoint")
     seen = np.linspace(0, 299, 256).astype(int)

@@ -159,6 +159,7 @@ def test_divergence_is_reported_with_its_step():
     assert first == 63
 
 
+@pytest.mark.slow
 def test_bfloat16_params_stay():
     params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
     result = ia.train(ia.adam(1e-3), LOSS, params, TRAIN, epochs=1, batch_size=128, key=0)

@@ -134,6 +134,7 @@ def test_model_state_is_carried(tmp_path):
     assert both.history.aux["accuracy"].shape == (3,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["alone", "dict", "triple", "nested"])
 def test_any_tree_is_a_batch(form):
     weights = np.ones(48, np.float32)

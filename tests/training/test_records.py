@@ -66,6 +66,7 @@ def test_a_curve_in_a_csv_file(tmp_path):
     assert len((tmp_path / "curve.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [train, batches], ids=["memory", "batches"])
 def test_a_goal(run):
     """True stops; another answer, such as the count that a writer gives back, does not."""
@@ -177,6 +178,7 @@ def test_no_watcher_changes_the_run(tmp_path):
         close(bare, run(**watchers), 1e-6)
 
 
+@pytest.mark.slow
 def test_one_sentence():
     for options, message in (
         ({"patience": 3}, "patience counts records without a smaller validation metric: pass validation too"),

@@ -47,6 +47,7 @@ def calls(monkeypatch):
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", RUNS)
 def test_a_look_changes_nothing(case, calls):
     options, seen = RUNS[case], []
@@ -59,6 +60,7 @@ def test_a_look_changes_nothing(case, calls):
     assert len(seen) - sum(calls) in (0, 1)  # what is left of a record at the end has a call of its own
 
 
+@pytest.mark.slow
 def test_it_stops_at_any_record_as_if_it_had_ended_there(calls):
     for stop in (1, 2, 5, 20):
         told = []
