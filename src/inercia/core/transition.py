@@ -72,9 +72,14 @@ def decay_weights(updates: Params, params: Params, a: Any, w: Any, mask: Any) ->
     """Return updates - a w params, where the mask (a tree of bools, a prefix of one, or params -> tree) is true."""
     if params is None:
         raise ValueError("weight decay needs the params: call update(grads, state, params).")
-    mask = True if mask is None else mask(params) if callable(mask) else mask
-    keep = jax.tree.map(lambda m, p: jax.tree.map(lambda _: m, p), mask, params)
+    keep = chosen(mask, params)
     return map_grads(lambda u, p, m: u - like(a, u) * (like(w, u) * p) if m else u, updates, params, keep)
+
+
+def chosen(mask: Any, params: Params) -> Any:
+    """Return for each leaf whether a mask is true there: None, a tree of bools, a prefix of one, or params -> tree."""
+    mask = True if mask is None else mask(params) if callable(mask) else mask
+    return jax.tree.map(lambda m, p: jax.tree.map(lambda _: m, p), mask, params)
 
 
 def zeros_like(params: Params, dtype: Any = None) -> Params:

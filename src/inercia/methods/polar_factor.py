@@ -27,8 +27,9 @@ import optax
 
 from inercia.core import check
 from inercia.core.method import Method, Number, Params, factory
-from inercia.core.transition import clock, debiased, like, refine, times
+from inercia.core.transition import chosen, clock, debiased, like, refine, times
 from inercia.core.tree import map_grads
+from inercia.methods.smoothed import constant
 
 Dimensions = Any  # None, a tree of MuonDimensionNumbers and None like the params or a prefix of it, or params -> tree
 
@@ -108,15 +109,12 @@ def matrix_kinetic(
         return conjugate / W + A / (1 - b) * (young + D * conjugate + W * jnp.vdot(m, theta))
 
     def total(params: Params, state: Any) -> Any:
-        for name, value in (("learning_rate", a), ("weight_decay", w)):
-            if callable(value):
-                raise TypeError(f"H falls for constant hyperparameters, but {name} is a schedule.")
+        constant(learning_rate=a, weight_decay=w)
         count = state.count
         time = clock(count, dt) if jnp.issubdtype(jnp.result_type(count), jnp.integer) else count
         D = -jnp.expm1(-(1 - b) * time)
-        chosen = True if mask is None else mask(params) if callable(mask) else mask
-        each = jax.tree.map(lambda on, p: jax.tree.map(lambda _: bool(on), p), chosen, params)
-        parts = jax.tree.map(partial(of_leaf, D), params, state.mu, _of_leaves(dimensions)(params), each)
+        of_each = state.mu, _of_leaves(dimensions)(params), chosen(mask, params)
+        parts = jax.tree.map(partial(of_leaf, D), params, *of_each)
         return sum(jax.tree.leaves(parts))
 
     return total

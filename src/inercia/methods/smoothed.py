@@ -22,7 +22,7 @@ import optax
 
 from inercia.core import check
 from inercia.core.method import Number, Params
-from inercia.core.transition import like
+from inercia.core.transition import chosen, like
 
 
 def soft_sign(z: jax.Array, c: Number) -> jax.Array:
@@ -44,14 +44,18 @@ def decayed_kinetic(a: Any, b1: Number, b2: Number, w: Any, mask: Any, c: Number
         return ((conjugate + c) / w + a * b1 / (1 - b2 + a * w * (1 - b1)) * young).sum()
 
     def total(params: Params, m: Params) -> Any:
-        for name, value in (("learning_rate", a), ("weight_decay", w)):
-            if callable(value):
-                raise TypeError(f"H falls for constant hyperparameters, but {name} is a schedule.")
-        chosen = True if mask is None else mask(params) if callable(mask) else mask
-        each = jax.tree.map(lambda on, p: jax.tree.map(lambda _: w if on else 0, p), chosen, params)
+        constant(learning_rate=a, weight_decay=w)
+        each = jax.tree.map(lambda on: w if on else 0, chosen(mask, params))
         return sum(jax.tree.leaves(jax.tree.map(of_leaf, params, m, each)))
 
     return total
+
+
+def constant(**hyper: Any) -> None:
+    """Raise where one of these is a schedule."""
+    for name, value in hyper.items():
+        if callable(value):
+            raise TypeError(f"H falls for constant hyperparameters, but {name} is a schedule.")
 
 
 def falling(a: Any, b: Any, factor: Callable, memory: Callable) -> Callable[[Any, Params, Any], Any]:
@@ -60,9 +64,7 @@ def falling(a: Any, b: Any, factor: Callable, memory: Callable) -> Callable[[Any
     def total(loss: Any, params: Params, state: Any) -> Any:
         if b is None:
             return loss
-        for name, value in (("learning_rate", a), ("the decay", b)):
-            if callable(value):
-                raise TypeError(f"H falls for constant hyperparameters, but {name} is a schedule.")
+        constant(**{"learning_rate": a, "the decay": b})
         return loss + factor(a, b) * optax.tree.norm(memory(state), squared=True)
 
     return total
