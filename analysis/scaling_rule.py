@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from matplotlib.ticker import NullLocator
 from scipy.integrate import solve_ivp
 
 import inercia as ia
@@ -112,8 +113,10 @@ def svag(out: Path, seed: int, fast: bool) -> None:
                 label = f"{name}, E θ{'²' if moment else ''}"
                 ax.loglog(sizes, abs(found[:, moment]), style, color=colour, ms=4, label=label)
         ax.loglog(sizes, 0.5 / np.array(sizes), color="0.7", lw=0.8, label="order 1")
-        ax.set(xlabel="$l$", ylabel="error of the moment")
-        ax.legend(fontsize=7)
+        ax.set_xticks(sizes, [str(l) for l in sizes], minor=False)
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set(xlabel="$l$", ylabel="error of the moment", ylim=(min(abs(e).min() for e in errors.values()) / 8, None))
+        ax.legend(fontsize=7, loc="lower left", ncols=2)
 
     print(save(draw, out / "scaling_rule_svag.png"))
 
