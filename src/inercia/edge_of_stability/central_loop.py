@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from inercia.core.convolutions import fast_convolutions
 from inercia.edge_of_stability.averaged_method import Moment
@@ -243,7 +244,9 @@ def advance(
     k, moments = flow.k, (jnp.zeros((slots, part.size)) for part in state.at[:3])
     rows = (jnp.zeros((slots, *shape)) for shape in ((), (k,), (k,), (k, k), ()))
     records = Records(*moments, *rows, *(jnp.zeros(slots, bool) for _ in range(2)))
-    return jax.lax.while_loop(unfinished, interval, (state._replace(status=jnp.asarray(0)), records))
+    state, records = jax.lax.while_loop(unfinished, interval, (state._replace(status=jnp.asarray(0)), records))
+    # Not weakly typed, as it came: else the next call is compiled anew.
+    return state._replace(status=state.status.astype(np.int64)), records
 
 
 @partial(jax.jit, static_argnums=0)

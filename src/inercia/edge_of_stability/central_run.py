@@ -189,7 +189,7 @@ def _helped(stand: Stand, most: int) -> Stand | None:
         return _grown(stand, most)
     if stand.status == Status.LOST and stand.helped == 0:
         rows = random_rows(state.rows * (jnp.arange(flow.rows) < state.active)[:, None], stand.position)
-        state = state._replace(rows=rows, active=jnp.asarray(flow.rows), interval=jnp.asarray(0))
+        state = state._replace(rows=rows, active=np.asarray(flow.rows), interval=np.asarray(0))
         return stand._replace(state=state, helped=1, iterations=8 * ITERATIONS)
     if stand.status == Status.LOST and flow.k < most and not flow.stable:
         return _grown(stand, most)._replace(iterations=8 * ITERATIONS)
@@ -205,7 +205,7 @@ def _grown(stand: Stand, most: int) -> Stand:
     rows = random_rows(rows.at[: len(state.rows)].set(state.rows) if flow.rows else rows, stand.position)
     predicted = jnp.pad(state.predicted, (0, seen - len(state.predicted)), constant_values=-jnp.inf)
     X = jnp.pad(state.X, ((0, more), (0, more)))
-    state = state._replace(rows=rows, active=jnp.asarray(seen), interval=jnp.asarray(0), predicted=predicted, X=X)
+    state = state._replace(rows=rows, active=np.asarray(seen), interval=np.asarray(0), predicted=predicted, X=X)
     return stand._replace(flow=flow, state=state)
 
 
@@ -224,7 +224,7 @@ def _probed(stand: Stand, verified: Stand, theta: Any, returns: int) -> tuple[St
     state = origin.state
     last = jnp.minimum(state.active, flow.rows - 1)
     rows = _with_row(state.rows, vector, last)
-    return origin._replace(state=state._replace(rows=rows, active=last + 1, interval=jnp.asarray(0))), back
+    return origin._replace(state=state._replace(rows=rows, active=last + 1, interval=np.asarray(0))), back
 
 
 @jax.jit
