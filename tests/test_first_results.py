@@ -85,6 +85,13 @@ def test_calls_made_again_of_equal_parts_compile_nothing(name, compiled):
     assert compiled == []
 
 
+def test_a_loop_that_is_left_and_entered_again_is_compiled_once(compiled):
+    """A status without a strong type compiled the largest program of all twice."""
+    jax.clear_caches()
+    ia.central(ia.sgd(0.05), of_params(), START, 40, k=1)
+    assert [name for name in compiled if "advance" in name] == ["jit(advance)"]
+
+
 def test_a_partial_whose_array_was_changed_in_place_is_another():
     """Programs with the array as a constant gave the old curvature."""
     batch = X.copy(), Y.copy()

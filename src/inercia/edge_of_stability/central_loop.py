@@ -250,6 +250,6 @@ def advance(
 
 
 @partial(jax.jit, static_argnums=0)
-def probe_at(flow: Flow, theta: Any, state: State, seed: Any) -> tuple[jax.Array, jax.Array]:
+def probe_at(flow: Flow, theta: Any, state: State, start: Any) -> tuple[jax.Array, jax.Array]:
     """Return the largest eigenvalue found beside the tracked ones, and its vector; see `probe`."""
-    return probe(operator(flow, theta, state.at), state.rows, jax.random.key(seed))
+    return probe(operator(flow, theta, state.at), state.rows, start)

@@ -214,7 +214,8 @@ def _probed(stand: Stand, verified: Stand, theta: Any, returns: int) -> tuple[St
     flow, c = stand.flow, stand.flow.bound
     if not flow.rows or flow.stable:
         return stand, False
-    value, vector = probe_at(flow, theta, stand.state, stand.position)
+    start = np.random.default_rng(stand.position).standard_normal(stand.state.at.w.size)
+    value, vector = probe_at(flow, theta, stand.state, start)
     if not float(value) > NEAR * c:
         return stand, False
     back = float(value) > OVERSHOOT * c and returns < _RETURNS

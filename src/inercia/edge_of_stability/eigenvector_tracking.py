@@ -134,12 +134,17 @@ def _restarted(space: int, ritz: _Ritz) -> _Basis:
 def _orthonormal(rows: jax.Array, basis: jax.Array) -> jax.Array:
     """Return orthonormal rows that span what the rows add to the basis, and zeros for what they do not add."""
     for _ in range(2):
-        rows = _unit(rows)
-        rows = _unit(rows - (rows @ basis.T) @ basis, _DEPENDENT)
+        rows = _apart(rows, basis)
         squares, mix = jnp.linalg.eigh(rows @ rows.T)
         adds = squares > _DEPENDENT
         rows = (mix * jnp.where(adds, jnp.where(adds, squares, 1.0) ** -0.5, 0.0)).T @ rows
     return rows
+
+
+def _apart(rows, basis):
+    """Return unit rows orthogonal to the basis, and zeros for rows that it holds already."""
+    rows = _unit(rows)
+    return _unit(rows - (rows @ basis.T) @ basis, _DEPENDENT)
 
 
 def _unit(rows, least=0.0):
@@ -158,7 +163,7 @@ def random_rows(rows: jax.Array, seed: Any) -> jax.Array:
     return (Q * jnp.where(jnp.diag(R) < 0, -1.0, 1.0)).T  # rows that were orthonormal stay what they are
 
 
-def probe(product: Callable, rows: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def probe(product: Callable, rows: jax.Array, start: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the largest Ritz value, and its unit vector (n,), of a short Lanczos run in the complement of the rows.
 
     The value is a lower bound of the largest eigenvalue there, and close to it where that one stands apart.
@@ -166,15 +171,15 @@ def probe(product: Callable, rows: jax.Array, key: jax.Array) -> tuple[jax.Array
     Args:
         product: (c, n) -> (c, n), the operator on rows.
         rows: (k, n), orthonormal or 0.
-        key: of the random start.
+        start: (n,), random.
     """
-    start = jax.random.normal(key, (rows.shape[1],), rows.dtype)
 
     def step(n, carry):
         basis, images, vector = carry
-        vector = _orthonormal(vector[None], jnp.concatenate([rows, basis]))[0]
-        image = product(vector[None])[0]
-        return basis.at[n].set(vector), images.at[n].set(image), image
+        others = jnp.concatenate([rows, basis])
+        vector = _apart(_apart(vector[None], others), others)
+        image = product(vector)[0]
+        return basis.at[n].set(vector[0]), images.at[n].set(image), image
 
     empty = jnp.zeros((min(_STEPS, rows.shape[1]), rows.shape[1]), rows.dtype)
     basis, images, _ = jax.lax.fori_loop(0, len(empty), step, (empty, empty, start))
