@@ -124,6 +124,8 @@ REFUSED = {
         "decay does not change in time",
     ),
     "a sign": (optax.lion(1e-2), "is it a sign method"),
+    "a smoothed sign": (ia.sign_sgd(1e-2, smooth=0.1), "is it a sign method, smoothed"),
+    "Lion, smoothed": (ia.lion(1e-2, smooth=0.1), "is it a sign method, smoothed"),
     "yogi": (optax.yogi(1e-2), "it jumps"),
     "a norm": (optax.lamb(1e-2), "does it scale by a norm"),
 }

@@ -148,9 +148,9 @@ def test_sharpness_is_that_of_the_named_method():
 @pytest.mark.parametrize(
     ("method", "sentence"),
     [
-        (optax.lion(RATE), "is it a sign method, or does it scale by a norm"),
-        (optax.lamb(RATE), "is it a sign method, or does it scale by a norm"),
-        (optax.lars(RATE), "is it a sign method, or does it scale by a norm"),
+        (optax.lion(RATE), "or does it scale by a norm"),
+        (optax.lamb(RATE), "or does it scale by a norm"),
+        (optax.lars(RATE), "or does it scale by a norm"),
         (optax.polyak_sgd(), "it asks the loss for 'value'"),
         (optax.lbfgs(), "it asks the loss for 'value', 'grad', and 'value_fn'"),
         (optax.contrib.schedule_free_sgd(RATE), "keeps every gradient for good"),

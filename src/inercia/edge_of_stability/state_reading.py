@@ -22,6 +22,7 @@ import numpy as np
 from inercia.core import check
 from inercia.core.method import Params, State
 from inercia.core.optimizer_state import start_state
+from inercia.edge_of_stability.bent_update import bends
 from inercia.edge_of_stability.frozen_update import Reading, frozen, is_float, step_of, steps_seen
 
 #: Updates in which steps are looked for.
@@ -36,6 +37,10 @@ _LINEAR = 0.1
 _FOREVER = 1e9
 #: Factor of second moments beside which any eps is large.
 _FAINT = 1e-60
+_NOT_LINEAR = (
+    "a preconditioner needs an update that is linear in gradient and memory once its second moments are frozen, but "
+    "this one is not: is it a sign method, smoothed or not, or does it scale by a norm?"
+)
 
 
 def read_preconditioner(method: Any, state: State, params: Params) -> Params:
@@ -205,10 +210,7 @@ def _checked(method: Any, own: Reading, fresh: State, theta: Params, gradient: P
     if not (np.isfinite(answer).all() and np.abs(answer).max() <= _FOREVER * np.abs(unmixed).max()):
         raise ValueError("a preconditioner needs a memory that fades, but this one keeps every gradient for good.")
     if not np.linalg.norm(made - linear - still) <= _LINEAR * np.linalg.norm(made - still):
-        raise ValueError(
-            "a preconditioner needs an update that is linear in gradient and memory once its second moments are "
-            "frozen, but this one is not: is it a sign method, or does it scale by a norm?"
-        )
+        raise ValueError(_NOT_LINEAR)
     if not answer.any():
         raise ValueError("a preconditioner needs an update that answers to the gradients, but this one does not.")
     if np.abs(mixed - unmixed).max() > _precision(own, fresh) * np.abs(unmixed).max():
@@ -218,6 +220,8 @@ def _checked(method: Any, own: Reading, fresh: State, theta: Params, gradient: P
             "a preconditioner needs a descent, but some updates go along the gradient: a mask leaves gradients as they "
             "are where it is false, and a piece like scale_by_adam wants a learning rate chained to it."
         )
+    if bends(method, own, fresh, states[-1], gradient):
+        raise ValueError(_NOT_LINEAR)
     return own._replace(clocks=_clocks(method, own, states, theta))
 
 
