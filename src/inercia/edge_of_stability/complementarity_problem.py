@@ -8,6 +8,9 @@ rounding: with Y = X - M, so that X and M are the positive and the negative part
 For k = 1 the solution is max(0, -A/B). From the X of a problem nearby Newton's method alone takes a few steps; where
 they do not end there, the interior-point method begins anew. Everything runs inside jit.
 
+Where X and M share a null direction, as where equal critical eigenvalues turn independently of each other, those of a
+sum of valleys, Newton's method cannot tell to which of them it belongs, and the interior point itself is the answer.
+
 A symmetric matrix is written as the vector x of its upper triangle, column after column, off the diagonal times
 sqrt 2; then <X, Y> = x . y, and B is a matrix.
 
@@ -31,7 +34,7 @@ class Solution(NamedTuple):
     """X, and how well it solves the problem."""
 
     X: jax.Array  # (k, k), positive semidefinite
-    error: jax.Array  # |A + B[X] - M| / |A|, with M >= 0 and <X, M> = 0 exactly; nan where nothing was found
+    error: jax.Array  # |A + B[X] - M| / |A|, with M >= 0, or <X, M> in units of A and X; nan where nothing was found
 
 
 def triangle(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,7 +85,10 @@ def complementarity(A: Any, B: Any, near: Any = None) -> Solution:
 
     def anew():
         X, M = _interior(a, b)
-        return _newton(a, b, pack(X - M), _POLISH)
+        x, error = _newton(a, b, pack(X - M), _POLISH)
+        lack = _lack(a, b, X, M)
+        better = lack < error
+        return jnp.where(better, pack(X), x), jnp.where(better, lack, error)
 
     if near is None:
         x, error = anew()
@@ -130,13 +136,18 @@ def _interior(a, b):
         step = jnp.minimum(1.0, 0.99 * jnp.minimum(reach(dX), reach(dM)))
         X, M = G @ (S + step * dX) @ G.T, inverse.T @ (S + step * dM) @ inverse
         X, M = (X + X.T) / 2, (M + M.T) / 2
-        after = jnp.maximum(jnp.vdot(X, M) / (1 + jnp.max(jnp.abs(X))), jnp.max(jnp.abs(a + b @ pack(X) - pack(M))))
+        after = _lack(a, b, X, M)
         # Rounding ends it where B is nearly singular; the point before is kept.
         lost = ~jnp.isfinite(after) | (after > 100 * error)
         return (jnp.where(lost, carry[0], X), jnp.where(lost, carry[1], M), steps + 1, jnp.where(lost, 0.0, after))
 
     X, M, *_ = jax.lax.while_loop(shrinks, advance, (one, one, 0, jnp.inf))
     return X, M
+
+
+def _lack(a, b, X, M):
+    """Return by how much X > 0 and M > 0 miss the conditions."""
+    return jnp.maximum(jnp.vdot(X, M) / (1 + jnp.max(jnp.abs(X))), jnp.max(jnp.abs(a + b @ pack(X) - pack(M))))
 
 
 def _newton(a, b, y, most):
