@@ -14,19 +14,34 @@ From far below the edge there is no such order. Iterates that never get there do
 the stable flow. Those that do have lost their oscillation on the way: what rounding left of it has to grow again, and
 the curvature overshoots by sqrt(2 eps log(amplitude / rounding)) or by all the distance that it started below.
 
-Source: Berthier, arXiv 2609.01034 (the oracle and its rate).
+**Methods that divide by second moments.** Squares of gradients are eps here, and the flow's P is to be of size 1 and to
+move at the rate eps, as all that is slow. That is a family of methods, with nu = eps nu~ and
+
+    a, e ~ eps^{1/2}       v(0), 1 - b2 ~ eps          edge:  y a / (sqrt nu + e) = c        nu~' = (1-b2)(y^2 x~^2 - nu~)
+
+It has the order 1/2 as well: now P breathes too, damped at the rate (1-b2)/2. A memory b answers b/(1-b) updates late,
+and makes the breathing grow at half of that times its squared frequency, c (1-b2) and more, so that together it grows
+where c b/(1-b) > 1, for c = (2+2b)/(1-b) that is b > sqrt 5 - 2 = 0.236. Beyond, the oscillation comes in bursts, and
+there is an order only over times that are short against 1/(1-b2), from a start of v at its mean. At Adam's cold start,
+where v forgets at the rate 1/t, bursts come at once.
+
+Sources: Berthier, arXiv 2609.01034 (the oracle and its rate); second moments: ours.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+import optax
 
 from inercia.comparison.slope_fit import FLAT, Fit, fit_slope, rest
-from inercia.core import check
+from inercia.core import check, tree
+from inercia.core.linear_form import linear_form
 from inercia.core.method import Params
 from inercia.core.path import Path
 from inercia.edge_of_stability.central_flow import central
+from inercia.edge_of_stability.preconditioning import preconditioner
 from inercia.flows.iteration import iterate
 
 #: Oscillation over the displacement of the flow, below which there is none; over its largest, below which it is lost.
@@ -35,6 +50,10 @@ _STILL, _LOST = 1e-2, 1e-4
 _WINDOW = 8
 #: Relative error of the predicted oscillation that the finest member may have.
 _OFF = 1 / 3
+#: Power of eps by which the preconditioner may change: corrections go as eps^{1/2}, a family without scale too.
+_MOVED = 1 / 4
+#: Memory beside second moments beyond which the breathing grows.
+_LATE = 5**0.5 - 2
 
 
 class CentralOrder(NamedTuple):
@@ -59,6 +78,12 @@ CENTRAL_DOUBTS = {
     "far start": "no central order: at eps = {:g} the oscillation falls to {:.0e} of its largest before the edge is "
     "met, so that rounding decides by how much the curvature overshoots; start within about sqrt(eps) of the edge, "
     "with an oscillation of that size",
+    "another scale": "no central order: the preconditioner goes as eps^{:.2f}, but must stay; it is made of gradients of "
+    "size sqrt(eps), so give eps -> method, learning rate and eps of it in proportion to sqrt(eps), 1 - b2 and "
+    "initial_scale to eps",
+    "late memory": "no central order: slope {:.2f}; with a memory of {:.2g} beside second moments, above sqrt 5 - 2 = "
+    "0.24, the curvature swings about its bound by more and more, and the oscillation comes in bursts; take a smaller "
+    "b1, or a smaller 1 - b2 and fewer updates",
     "another flow": "no central order: the gap tends to {:.2g}, not to 0, as eps shrinks; the flow leaves the effect "
     "of the oscillation out, or has another bound",
     "another oscillation": "no central order: the gap shrinks as eps^{:.2f}, but the flow predicts {:.2f} times the "
@@ -80,7 +105,8 @@ def central_order(
     """Measure the order in eps at which averaged iterates approach their central flow; certify it, or say why not.
 
     Args:
-        method: as in `central`.
+        method: as in `central`, or eps -> method: one that divides by second moments, so of gradients of size sqrt(eps),
+            needs learning rate and eps in proportion to sqrt(eps), 1 - b2 and initial_scale to eps.
         losses: eps -> loss, params -> scalar, whose curvature is driven up at a rate in proportion to eps.
         starts: eps -> params, within about sqrt(eps) of the edge, with an oscillation of that size.
         lengths: eps -> number of updates, in proportion to 1/eps.
@@ -110,25 +136,67 @@ def central_order(
         'never oscillates'
     """
     eps = _checked(epsilons)
-    gaps, excess = np.full(len(eps), np.nan), np.full(len(eps), np.nan)
+    gaps, excess, scales = np.full(len(eps), np.nan), np.full(len(eps), np.nan), []
     for k, e in enumerate(map(float, eps)):
         steps = check.integer("lengths(eps)", lengths(e), 4 * _WINDOW)
-        loss, start = losses(e), starts(e)
-        path = iterate(method, loss, start, steps)
+        member, loss, start = _member(method, e), losses(e), starts(e)
+        path = iterate(member, loss, start, steps)
         if path.diverged is not None:
             return _without_slope(eps, gaps, excess, "diverged", e)
-        own = flow(method, loss, start, steps)
+        scales.append(_scale(member, path))
+        if abs(power := _power(eps[: k + 1], scales)) > _MOVED:
+            return _without_slope(eps, gaps, excess, "another scale", power)
+        own = flow(member, loss, start, steps)
         if not np.isfinite(own.flat()).all():
             return _without_slope(eps, gaps, excess, "given up", e)
         centre, amplitude = _parted(path.flat())
         moved = np.linalg.norm(own.flat() - own.flat()[0], axis=1).max()
         if amplitude[len(amplitude) // 2 :].max() <= _STILL * moved:
             return _without_slope(eps, gaps, excess, "never oscillates", e, amplitude[-1] / moved)
-        if amplitude.min() < _LOST * amplitude.max():
+        if amplitude.min() < _LOST * amplitude.max() and _late(member) is None:
             return _without_slope(eps, gaps, excess, "far start", e, amplitude.min() / amplitude.max())
         gaps[k] = np.linalg.norm(centre - own.flat()[1:-1], axis=1).max()
         excess[k] = _excess(path, own)
-    return _judge(eps, gaps, excess)
+    found = _judge(eps, gaps, excess)
+    if found.doubt not in (None, "too few") and (b := _late(member)) is not None:
+        return CentralOrder(*found[:5], *_doubt("late memory", found.slope, b))
+    return found
+
+
+def _member(method: Any, eps: float) -> Any:
+    """Return the method at an eps."""
+    own = method if isinstance(method, optax.GradientTransformation) or not callable(method) else method(eps)
+    check.optimizer(own)
+    return own
+
+
+def _scale(method: Any, path: Path) -> np.ndarray | None:
+    """Return the preconditioners of the first and the last update; None where there is none, and the flow says why."""
+    found = []
+    with jax.enable_x64(True):
+        for n in (1, -1):
+            state, params = jax.tree.map(jax.numpy.asarray, tree.row((path.state, path.params), n))
+            try:
+                found.append(tree.vector(tree.float64(preconditioner(method, state, params))))
+            except ValueError:
+                return None
+    return np.concatenate(found)
+
+
+def _power(eps: np.ndarray, scales: list) -> float:
+    """Return the power of eps by which the preconditioner goes, where it changes most."""
+    if len(eps) < 2 or scales[0] is None or scales[-1] is None:
+        return 0.0
+    powers = np.log(scales[-1] / scales[0]) / np.log(eps[-1] / eps[0])
+    return float(powers[np.argmax(np.abs(powers))])
+
+
+def _late(method: Any) -> float | None:
+    """Return the memory of a method beside second moments, where it answers so late that the breathing grows."""
+    form = linear_form(method)
+    if form is None or form.second_moment is None or callable(form.beta) or form.kind == "explicit":
+        return None
+    return float(form.beta) if form.beta > _LATE else None
 
 
 def _checked(epsilons: Sequence[float]) -> np.ndarray:
