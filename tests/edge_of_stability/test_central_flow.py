@@ -99,6 +99,22 @@ def test_the_averaged_iterates_follow_it(name):
         assert np.median(np.abs(predicted / run.loss - 1)[late]) < close
 
 
+def valleys(p):
+    return sum(valley(each) for each in p)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize(("many", "above"), [(3, 0.001), (4, 0.035), (4, 0.5), (8, 0.1), (8, 0.001)])
+def test_equal_valleys_above_the_bound_are_copies_of_one(many, above):
+    start = np.array([np.sqrt(3 + above), 0.1])
+    one = ia.central(ia.sgd(0.5), valley, start, 24, k=1)
+    all_ = ia.central(ia.sgd(0.5), valleys, np.tile(start, (many, 1)), 24, k=many)
+    np.testing.assert_allclose(all_.params, np.tile(one.params[:, None], (many, 1)), rtol=0, atol=1e-6)
+    size = np.trace(all_.observed["X"], axis1=1, axis2=2)
+    np.testing.assert_allclose(size, many * one.observed["X"][:, 0, 0], rtol=1e-4, atol=1e-8)
+
+
 @pytest.mark.slow
 def test_a_learning_rate_in_time():
     """Where a falls the bound 2/a rises, and the curvature with it; where it rises the curvature is pressed down."""

@@ -92,6 +92,26 @@ def test_from_the_solution_of_another_problem():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("m", [3, pytest.param(4, marks=pytest.mark.long), pytest.param(8, marks=pytest.mark.long)])
+def test_equal_valleys_turn_alone(m):
+    """T_ij = sum of q_li q_lj t_l: B has rank m, and X many solutions, of equal effect B[X]; A is off by noise."""
+    with jax.enable_x64(True):
+        solve = jax.jit(complementarity)
+        for seed in range(3):
+            rng = np.random.default_rng(seed)
+            Q = np.linalg.qr(rng.normal(size=(m, m)))[0]
+            each = np.stack([pack(jnp.asarray(np.outer(q, q))) for q in Q.T], axis=1)
+            B, above = 0.3 * each @ each.T, 0.035 + 1e-3 * np.arange(m) * (seed == 1)
+            for noise in (0.0, 1e-9, 1e-5):
+                N = rng.normal(size=(m, m))
+                A = -(Q * above) @ Q.T + noise * (N + N.T)
+                X, error = solve(jnp.asarray(A), jnp.asarray(B))
+                assert error < 2e-8
+                assert np.linalg.eigvalsh(X)[0] >= -1e-10
+                np.testing.assert_allclose(np.diag(Q.T @ X @ Q), above / 0.3, rtol=0, atol=3e2 * noise + 1e-8)
+
+
+@pytest.mark.slow
 def test_no_solution_is_said():
     with jax.enable_x64(True):
         assert not complementarity(jnp.array([[-1.0]]), jnp.array([[0.0]])).error < 1

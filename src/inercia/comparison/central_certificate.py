@@ -17,7 +17,7 @@ the curvature overshoots by sqrt(2 eps log(amplitude / rounding)) or by all the 
 **Methods that divide by second moments.** Squares of gradients are eps here, and the flow's P is to be of size 1 and to
 move at the rate eps, as all that is slow. That is a family of methods, with nu = eps nu~ and
 
-    a, e ~ eps^{1/2}       v(0), 1 - b2 ~ eps          edge:  y a / (sqrt nu + e) = c        nu~' = (1-b2)(y^2 x~^2 - nu~)
+    a, e ~ eps^{1/2}       v(0), 1 - b2 ~ eps       edge:  y a / (sqrt nu + e) = c       nu~' = (1-b2)(y^2 x~^2 - nu~)
 
 It has the order 1/2 as well: now P breathes too, damped at the rate (1-b2)/2. A memory b answers b/(1-b) updates late,
 and makes the breathing grow at half of that times its squared frequency, c (1-b2) and more, so that together it grows
@@ -78,8 +78,8 @@ CENTRAL_DOUBTS = {
     "far start": "no central order: at eps = {:g} the oscillation falls to {:.0e} of its largest before the edge is "
     "met, so that rounding decides by how much the curvature overshoots; start within about sqrt(eps) of the edge, "
     "with an oscillation of that size",
-    "another scale": "no central order: the preconditioner goes as eps^{:.2f}, but must stay; it is made of gradients of "
-    "size sqrt(eps), so give eps -> method, learning rate and eps of it in proportion to sqrt(eps), 1 - b2 and "
+    "another scale": "no central order: the preconditioner goes as eps^{:.2f}, but must stay; it is made of gradients "
+    "of size sqrt(eps), so give eps -> method, learning rate and eps of it in proportion to sqrt(eps), 1 - b2 and "
     "initial_scale to eps",
     "late memory": "no central order: slope {:.2f}; with a memory of {:.2g} beside second moments, above sqrt 5 - 2 = "
     "0.24, the curvature swings about its bound by more and more, and the oscillation comes in bursts; take a smaller "
@@ -105,8 +105,8 @@ def central_order(
     """Measure the order in eps at which averaged iterates approach their central flow; certify it, or say why not.
 
     Args:
-        method: as in `central`, or eps -> method: one that divides by second moments, so of gradients of size sqrt(eps),
-            needs learning rate and eps in proportion to sqrt(eps), 1 - b2 and initial_scale to eps.
+        method: as in `central`, or eps -> method. One that divides by second moments, of gradients of size sqrt(eps),
+            needs a learning rate and eps in proportion to sqrt(eps), 1 - b2 and initial_scale to eps.
         losses: eps -> loss, params -> scalar, whose curvature is driven up at a rate in proportion to eps.
         starts: eps -> params, within about sqrt(eps) of the edge, with an oscillation of that size.
         lengths: eps -> number of updates, in proportion to 1/eps.
