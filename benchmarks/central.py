@@ -49,7 +49,7 @@ def run(fast: bool) -> Section:
     watch = {"sharpness": ia.sharpness(method, loss, K)}
     seen = path.observed["sharpness"][:, 0]
     edge = int(np.argmax(seen > 1.99)) if (seen > 1.99).any() else long
-    peer = _peer(loss)
+    peer = peers_flow(loss, RATE, K)
     goals, rows = [], []
     for where, begin in (("before the edge", start), ("at the edge", path.params[min(edge + 50, long)])):
         calls = {
@@ -81,7 +81,7 @@ def run(fast: bool) -> Section:
     return Section("The central flow", text + "\n" + _growth(fast), goals)
 
 
-def _peer(loss):
+def peers_flow(loss, rate: float, k: int):
     """Return (flow, start, steps) -> (params, ...) of the peer, or None."""
     folder = os.environ.get("CENTRAL_FLOWS_JAX")
     if not folder:
@@ -91,12 +91,12 @@ def _peer(loss):
     sys.path.insert(0, folder)
     from central_flows_jax import Flow, GradientDescent  # noqa: PLC0415  the peer of this file alone
 
-    rule = GradientDescent(lr=RATE)
+    rule = GradientDescent(lr=rate)
     flow = Flow(loss, rule)
 
     def steps(name, begin, count):
         w = jnp.asarray(begin, float)
-        now = (w, rule.init(w), jax.random.normal(jax.random.key(0), (len(w), K), w.dtype))
+        now = (w, rule.init(w), jax.random.normal(jax.random.key(0), (len(w), k), w.dtype))
         for _ in range(count):
             now, told = getattr(flow, name)(*now)
             jax.block_until_ready(told)

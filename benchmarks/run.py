@@ -4,28 +4,20 @@ All contestants of a table run in turn in one process, several rounds; figures a
 round and shown with their range. `make bench` installs the peers and runs everything.
 """
 
-import datetime
 import importlib
-import os
-import platform
 import warnings
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-import jax
 import tyro
 
-from timing import table
+from timing import load, machine, table
 
 PARTS = (
     "training", "estimators", "convolutions", "many", "streaming", "callback", "update", "flows", "central", "startup",
     "scaling", "accelerator",
 )  # fmt: skip
-MODULES = {"scikit-learn": "sklearn"}
 HEAD = ["goal", "asked", "measured (range)", "met"]
-PEERS = ("jax", "optax", "flax", "equinox", "torch", "scikit-learn", "numpy", "scipy", "diffrax", "torchdiffeq")
 
 
 def main(
@@ -60,11 +52,11 @@ def main(
     sections, stamps = [], []
     for part in parts:
         print(f"{part} ...", flush=True)
-        before = os.getloadavg()[0]
+        before = load()
         section = importlib.import_module(part).run(fast)
         print(section.text, flush=True)
         sections.append(section)
-        stamps.append(f"*{datetime.date.today()}, {_machine()} {_load(before)}*")
+        stamps.append(f"*{machine()} {before}*")
     goals = [goal for section in sections for goal in section.goals]
     rows = [[g.name, g.asked, g.measured, g.verdict] for g in goals]
     summary = table(HEAD, rows)
@@ -97,28 +89,6 @@ def _report(file: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
     return {title: text.strip() for title, text in titles}, {
         row[0]: row for row in cells if row not in (HEAD, ["---"] * 4)
     }
-
-
-def _machine() -> str:
-    lines = _read("/proc/cpuinfo").splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    device = jax.devices()[0]
-    peers = ", ".join(f"{name} {version(name)}" for name in PEERS if find_spec(MODULES.get(name, name)))
-    return (
-        f"{os.cpu_count()} cores ({names[0] if names else platform.machine()}), device {device.device_kind}, "
-        f"Python {platform.python_version()}, {peers}."
-    )
-
-
-def _load(before: float) -> str:
-    """Return how busy the machine was when a part began; the benchmarks themselves are one or two."""
-    cores = os.cpu_count() or 1
-    others = "nothing else ran" if before < 0.3 * cores else "others ran beside, so that ranges are wide"
-    return f"Load at the start {before:.1f} on {cores} cores: {others}."
-
-
-def _read(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
 
 
 if __name__ == "__main__":

@@ -1,13 +1,22 @@
 """Contestants timed in turn, so that whatever slows the machine for a while slows all of them."""
 
+import datetime
 import gc
+import os
+import platform
 import re
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
+
+_MODULES = {"scikit-learn": "sklearn"}
+_PEERS = ("jax", "optax", "flax", "equinox", "torch", "scikit-learn", "numpy", "scipy", "diffrax", "torchdiffeq")
 
 
 class Goal(NamedTuple):
@@ -67,3 +76,23 @@ def ratio(seconds: Mapping[str, np.ndarray], of: str, to: str) -> tuple[float, s
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Return a markdown table."""
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]) + "\n"
+
+
+def machine() -> str:
+    """Return the day, the machine and the packages that matter."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    device = jax.devices()[0]
+    peers = ", ".join(f"{name} {version(name)}" for name in _PEERS if find_spec(_MODULES.get(name, name)))
+    return (
+        f"{datetime.date.today()}, {os.cpu_count()} cores ({names[0] if names else platform.machine()}), device "
+        f"{device.device_kind}, Python {platform.python_version()}, {peers}."
+    )
+
+
+def load() -> str:
+    """Return how busy the machine is, before a part begins; the benchmarks themselves are one or two."""
+    now, cores = os.getloadavg()[0], os.cpu_count() or 1
+    others = "nothing else ran" if now < 0.3 * cores else "others ran beside, so that ranges are wide"
+    return f"Load at the start {now:.1f} on {cores} cores: {others}."
