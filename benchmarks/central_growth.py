@@ -111,11 +111,11 @@ def peers_point(m: int, hidden: int, rows: int) -> dict:
 
 
 def measured(mode: str, given: tuple[int, ...]) -> dict:
-    """Measure one point in a process of its own; nothing where that takes too long."""
+    """Measure one point in a process of its own; nothing where that fails or takes too long."""
     command = [sys.executable, __file__, mode, *map(str, given)]
     try:
         out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE).stdout
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
         return {}
     return json.loads(out.splitlines()[-1])
 
@@ -128,9 +128,10 @@ def exponents(x: list, y: list) -> str:
 
 def told(name: str) -> str:
     """Measure a series; return its table and exponents."""
-    found = [measured("point", given) for given in SERIES[name]]
+    tried = [(given, measured("point", given)) for given in SERIES[name]]
+    found, failed = [got for _, got in tried if got], [str(given) for given, got in tried if not got]
     compared = name == "parameters"
-    peers = [measured("peers_point", given).get("peer") for given in SERIES[name]] if compared else [None] * len(found)
+    peers = [measured("peers_point", given).get("peer") for given, got in tried if got] if compared else []
     head = ["parameters", "critical", "rows", "CPU ms an update", "in gradients", "MiB planned", "MiB at the peak"]
     rows = [
         [f"{p['parameters']:,}", f"{p['critical eigenvalues']}", f"{p['rows']:,}", f"{p['cpu'] * 1e3:.3g}",
@@ -145,6 +146,7 @@ def told(name: str) -> str:
     text += f"; memory as planned: {exponents(x, [p['planned'] for p in found])}"
     if there[1:]:
         text += f"; central_flows_jax, CPU time: {exponents([x[n] for n in there], [peers[n] for n in there])}"
+    text += f". Without a result (critical, hidden, rows): {', '.join(failed)}" if failed else ""
     return text + ".\n"
 
 
