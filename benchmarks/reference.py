@@ -1,0 +1,377 @@
+"""The central flow of the paper's authors, in PyTorch, beside inercia's: one network, one start, in one process.
+
+    python benchmarks/reference.py FOLDER                               gradient descent, its defaults
+    python benchmarks/reference.py FOLDER --precision float64 --refresh substep --tol 1e-13
+    python benchmarks/reference.py FOLDER --method scalar_rmsprop
+
+FOLDER holds the sources of "Understanding optimization in deep learning with central flows" (the folder with its
+`src`), which are on no package index; torch, cvxpy and cvxopt must be installed. Model, data, loss and first weights
+are made by their code; the weights go by name to the same network written in JAX, and loss and gradient are compared
+before anything runs. What a CPU needs is patched at run time: `Tensor.cuda` returns the tensor, the package `datasets`,
+which downloads, is empty, and the causal mask has the dtype of the weights.
+
+Both start after a warm-up by gradient descent, and from the same second moment, ours: half of the first update's change,
+where theirs begins with all of it. The rate puts the bound `above` times over the sharpness there. Its settings are its
+own: 4 substeps an update, eigenvectors once an update and in between as they were, critical from 1.95 on, float32.
+Ours: 4 substeps, eigenvectors where the predicted eigenvalues are 1 % off, at least every fourth update, float64.
+
+Its updates are timed one by one, without its loggers and without the first, which computes eigenvectors from nothing.
+Ours is called as a whole, checks and first eigenvectors included, before every `chunk` of its updates: up to the edge,
+and to the end, the difference being the time at the edge. Rows are appended to RESULTS_REFERENCE.md.
+"""
+
+import datetime
+import importlib
+import os
+import platform
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import tyro
+
+import inercia as ia
+from timing import table
+
+FILE = Path(__file__).parent / "RESULTS_REFERENCE.md"
+TITLE = """# Against the authors' PyTorch code
+
+Written by `benchmarks/reference.py`. Distances are over the displacement; times are medians, in brackets the least
+against the most. """
+MODULES = ("datasets", "architectures.transformer", "functional", "loss_function", "update_rules", "processes")
+#: The bound over the sharpness during the warm-up; the decay of second moments.
+SLOWER, DECAY = 3, 0.99
+Tree = dict[str, Any]
+
+
+def load(folder: Path) -> Any:
+    """Import what is used of the reference."""
+    if not (folder / "src" / "processes.py").is_file():
+        raise ValueError(f"the folder must hold the reference's src/processes.py, but it is {folder}.")
+    sys.path.insert(0, str(folder))
+    empty: Any = types.ModuleType("datasets")
+    empty.load_dataset = None
+    sys.modules["datasets"] = empty
+    torch.Tensor.cuda = lambda self, *_, **__: self
+    theirs = types.SimpleNamespace()
+    for name in MODULES:
+        vars(theirs).update(vars(importlib.import_module(f"src.{name}")))
+    mask = theirs.TransformerLM.generate_square_subsequent_mask
+    like = lambda self, size: mask(self, size).to(self.embedding.weight.dtype)  # noqa: E731
+    theirs.TransformerLM.generate_square_subsequent_mask = like
+    return theirs
+
+
+class Problem(NamedTuple):
+    """The reference's, in one precision."""
+
+    model: Any
+    loss: Any
+    weights: torch.Tensor  # flat
+    batch: Any  # inputs (rows, 15) and labels (rows, 15), -1 where there is none
+    positions: np.ndarray  # (15, size), added to the tokens
+
+    def tree(self, flat: torch.Tensor) -> Tree:
+        """Return weights by name, float64."""
+        return {name: np.asarray(leaf.detach(), np.float64) for name, leaf in self.model.unflatten(flat).items()}
+
+    def flat(self, tree: Tree) -> torch.Tensor:
+        """Undo `tree`."""
+        parts = [np.ravel(tree[name]) for name in self.model.unflatten(self.weights)]
+        return torch.as_tensor(np.concatenate(parts)).to(self.weights.dtype)
+
+
+def problem(theirs: Any, rows: int, layers: int, precision: str) -> Problem:
+    """Return the transformer that sorts."""
+    torch.set_default_dtype(getattr(torch, precision))
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as cache:
+        data = theirs.Sorting(criterion="mse", n=rows, cache_dir=cache).load(device="cpu")
+    module = theirs.Transformer(layers=layers).create(data.input_shape, data.output_dim)
+    weights, model = theirs.FunctionalModel.make_functional(module)
+    loss = theirs.SupervisedLossFunction(model_fn=model, criterion=data.criterion_fn, batches=data.trainset)
+    return Problem(model, loss, weights, data.trainset[0], module.pos_encoder.pe[0].numpy())
+
+
+def network(weights: Tree, tokens: np.ndarray, positions: np.ndarray, heads: int = 4) -> jax.Array:
+    """Return the logits (rows, length, tokens) of a decoder whose memory is its own input, norms after the sums."""
+    first = weights["embedding.weight"]
+    x = jax.nn.one_hot(tokens, len(first), dtype=first.dtype) @ first * first.shape[1] ** 0.5
+    memory = x = x + positions.astype(first.dtype)
+    causal, n = np.tril(np.ones((tokens.shape[1],) * 2, bool)), 0
+    while f"decoder.layers.{n}.linear1.weight" in weights:
+        own = {name.removeprefix(f"decoder.layers.{n}."): leaf for name, leaf in weights.items()}
+        x = _normed(own, "norm1", x + _attention(own, "self_attn", x, x, heads, causal))
+        x = _normed(own, "norm2", x + _attention(own, "multihead_attn", x, memory, heads, np.ones_like(causal)))
+        between = jax.nn.gelu(_affine(own, "linear1.", x), approximate=False)
+        x, n = _normed(own, "norm3", x + _affine(own, "linear2.", between)), n + 1
+    return _affine(weights, "output_layer.", x)
+
+
+def _affine(own, name, x):
+    return x @ own[f"{name}weight"].T + own[f"{name}bias"]
+
+
+def _normed(own, name, x):
+    apart = x - x.mean(-1, keepdims=True)
+    spread = jnp.sqrt(jnp.sum(apart**2, -1, keepdims=True) / (x.shape[-1] - 1))
+    return own[f"{name}.gamma"] * apart / (spread + 1e-6) + own[f"{name}.beta"]
+
+
+def _attention(own, name, x, y, heads, mask):
+    weights, biases = (jnp.split(own[f"{name}.in_proj_{kind}"], 3) for kind in ("weight", "bias"))
+    q, k, v = (
+        (given @ w.T + b).reshape(*given.shape[:2], heads, -1)
+        for given, w, b in zip((x, y, y), weights, biases, strict=True)
+    )
+    scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / q.shape[-1] ** 0.5
+    share = jax.nn.softmax(jnp.where(mask, scores, -jnp.inf))
+    return _affine(own, f"{name}.out_proj.", jnp.einsum("nhqk,nkhd->nqhd", share, v).reshape(x.shape))
+
+
+def ours_of(given: Problem) -> Callable[[Tree], jax.Array]:
+    """Return the loss of the weights by name: half the squared error of the tokens in their order."""
+    tokens, labels = (np.asarray(part) for part in given.batch)
+
+    def loss(weights):
+        out = network(weights, tokens, given.positions)
+        error = jnp.sum((out - jax.nn.one_hot(labels, out.shape[-1], dtype=out.dtype)) ** 2, axis=-1) / 2
+        return jnp.sum(error * (labels >= 0)) / (labels >= 0).sum()
+
+    return loss
+
+
+def compared(theirs: Problem, loss: Callable, at: Tree) -> str:
+    """Return the relative differences of loss and gradient, both in float64, or raise where they are no rounding."""
+    gradient, value = theirs.loss.grad_and_value(theirs.flat(at))
+    with jax.enable_x64(True):
+        mine, slope = jax.value_and_grad(loss)({name: jnp.asarray(leaf, float) for name, leaf in at.items()})
+    found = abs(float(value) / float(mine) - 1), _size(theirs.tree(gradient), slope) / _size(slope)
+    if max(found) > 1e-10:
+        raise RuntimeError(f"the networks differ: their loss by {found[0]:.1e}, its gradient by {found[1]:.1e}.")
+    return f"loss equal to {found[0]:.1e}, gradient to {found[1]:.1e}"
+
+
+def _size(tree, other=None):
+    """Return the norm of a tree, or of a difference."""
+    squares = (np.sum((np.asarray(leaf) - (0 if other is None else other[name])) ** 2) for name, leaf in tree.items())
+    return float(np.sqrt(sum(squares)))
+
+
+def _row(trees, n):
+    return {name: leaf[n] for name, leaf in trees.items()}
+
+
+class Start(NamedTuple):
+    """Where both begin."""
+
+    weights: Tree
+    method: Any  # ours
+    rate: float
+    scale: float  # second moment before the first update; 0 for none
+
+
+def begin(loss: Callable, first: Tree, method: str, warm: int, above: float) -> Start:
+    """Warm up by gradient descent far below the edge, and take the rate that puts the bound a little over it."""
+    slow = 2 / (SLOWER * float(ia.curvature(loss, first, tol=1e-2).values[0]))
+    weights = _row(ia.iterate(ia.sgd(slow), loss, first, warm, every=warm).params, -1)
+    with jax.enable_x64(True):
+        square = _size(jax.grad(loss)({name: jnp.asarray(leaf, float) for name, leaf in weights.items()})) ** 2
+    each = sum(leaf.size for leaf in weights.values())
+    scale = {"gd": 0.0, "scalar_rmsprop": square, "rmsprop": square / each}[method]
+    sharp = float(ia.curvature(loss, weights, tol=1e-3).values[0])
+    rate = 2 / (above * sharp) * (np.sqrt(scale) if scale else 1.0)
+    if method == "gd":
+        return Start(weights, ia.sgd(rate), rate, scale)
+    return Start(weights, getattr(ia, method)(rate, DECAY, eps=0.0, initial_scale=scale), rate, scale)
+
+
+class Settings(NamedTuple):
+    """Of the reference's flow."""
+
+    precision: str
+    refresh: str  # when eigenvectors are computed: each step or substep
+    tol: float
+    substeps: int
+
+
+def their_runs(theirs: Any, given: Problem, start: Start, nu: np.ndarray, method: str, own: Settings) -> tuple:
+    """Return the reference's central flow and its iterates, at their start; nu is empty for gradient descent."""
+    rules = {"gd": theirs.GradientDescent, "scalar_rmsprop": theirs.ScalarRMSProp, "rmsprop": theirs.RMSProp}
+    rule = rules[method](lr=start.rate, **({"beta2": DECAY} if len(nu) else {}))
+    w = given.flat(start.weights)
+    shared = {"opt": rule, "loss_fn": given.loss, "w": w, "state": rule.initialize_state(w)}
+    often = theirs.CentralFlowConfig(nsubsteps=own.substeps, frequency_in_substeps=own.refresh == "substep")
+    flow = theirs.CentralFlow(**shared, eig_config=theirs.EigConfig(frequency=1, tol=own.tol), config=often)
+    never = theirs.EigConfig(frequency=-1, raw_eigenvalues=False)
+    iterates = theirs.DiscreteProcess(**shared, eig_config=never, config=theirs.DiscreteProcessConfig())
+    if len(nu):
+        flow.state[1:], iterates.state[1:] = torch.as_tensor(nu), start.scale
+    return flow, iterates
+
+
+class Followed(NamedTuple):
+    """A run of the reference with ours beside."""
+
+    points: list[Tree]
+    seconds: np.ndarray  # (steps,), of its updates
+    critical: np.ndarray  # (steps,), eigenvalues in its complementarity problem
+    mine: dict[tuple, np.ndarray]  # seconds of ours, one for each chunk
+
+
+def follow(flow: Any, given: Problem, steps: int, chunk: int, ours: dict[tuple, Callable]) -> Followed:
+    """Let the reference go, and before each chunk time ours."""
+    points, seconds, critical = [given.tree(flow.w)], [], []
+    mine = {name: [] for name in ours}
+    for n in range(steps):
+        for name, call in ours.items() if n % chunk == 0 else ():
+            mine[name].append(_timed(call))
+        seconds.append(_timed(lambda: (flow.prepare(), flow.step())))
+        points.append(given.tree(flow.w))
+        critical.append(len(flow.X))
+        print(f"{n:4d} {seconds[-1]:7.2f} s", *(f"{float(e):.4f}" for e in flow.eff_eigs), flush=True)
+    arrays = {name: np.array(each) for name, each in mine.items()}
+    return Followed(points, np.array(seconds), np.array(critical), arrays)
+
+
+def _timed(call):
+    time.sleep(0.05)  # threads of the contestant before go to sleep
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - began
+
+
+def distances(done: Followed, iterates: Any, given: Problem, path: Any) -> list[str]:
+    """Return how far its flow is from ours, at the most and in the end, and its iterates from either."""
+    steps = len(done.points) - 1
+    size = _size(_row(path.params, -1), _row(path.params, 0))
+    apart = [_size(point, _row(path.params, n)) / size for n, point in enumerate(done.points)]
+    for _ in range(steps):
+        iterates.prepare()
+        iterates.step()
+    last = given.tree(iterates.w)
+    both = (_size(last, done.points[-1]) / size, _size(last, _row(path.params, -1)) / size)
+    return [f"{size:.3g}", f"{max(apart):.1e}", f"{apart[-1]:.1e}", " / ".join(f"{100 * d:.2f} %" for d in both)]
+
+
+def speeds(done: Followed, edge: int) -> list[str]:
+    """Return seconds per update, of theirs and ours in either precision, and how many times as long, in two phases."""
+    steps = len(done.seconds)
+    cells = []
+    for phase, theirs, count in (("before", done.seconds[1:edge], edge), ("at", done.seconds[edge:], steps - edge)):
+        if not len(theirs) or not done.mine:
+            cells += ["", "", ""]
+            continue
+        each, times = [], []
+        for kind in ("float64", "float32"):
+            whole = done.mine[kind, edge if phase == "before" else steps]
+            part = done.mine[kind, edge] if phase == "at" and edge else 0.0
+            ours = (whole - part) / count
+            each.append(f"{np.median(ours):.3f}")
+            times.append(f"{np.median(theirs) / np.median(ours):.1f} ({theirs.min() / ours.max():.1f})")
+        cells += [f"{np.median(theirs):.2f}", " / ".join(each), " / ".join(times)]
+    return cells
+
+
+HEAD = [
+    "method", "layers, rows, parameters", "reference", "updates", "at the edge from", "critical", "displacement",
+    "flows apart, at the most", "in the end", "its iterates to its flow / ours", "before the edge: its s",
+    "ours, float64 / float32", "times", "at the edge: its s", "ours, float64 / float32", "times", "date, load",
+]  # fmt: skip
+
+
+def write(out: Path, row: list[str]) -> None:
+    """Append a row to the report's table."""
+    if not out.exists():
+        names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+        versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "cvxpy", "cvxopt", "jax", "numpy"))
+        stamp = f"{os.cpu_count()} cores ({names[0] if names else platform.machine()}), Python"
+        head = f"{TITLE}{stamp} {platform.python_version()}, {versions}.\n\n"
+        out.write_text(head + table(HEAD, []), encoding="utf-8")
+    lines = out.read_text(encoding="utf-8").split("\n")
+    last = max(n for n, line in enumerate(lines) if line.startswith("|"))
+    lines.insert(last + 1, "| " + " | ".join(row) + " |")
+    out.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _lines(path):
+    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
+
+
+def main(
+    folder: tyro.conf.Positional[Path],
+    method: Literal["gd", "scalar_rmsprop", "rmsprop"] = "gd",
+    rows: int = 50,
+    layers: int = 2,
+    steps: int = 40,
+    warm: int = 200,
+    above: float = 1.02,
+    precision: Literal["float32", "float64"] = "float32",
+    refresh: Literal["step", "substep"] = "step",
+    tol: float = 1e-10,
+    substeps: int = 4,
+    chunk: int = 10,
+    out: Path = FILE,
+) -> None:
+    """Run both and append a row.
+
+    Args:
+        folder: With the reference's src.
+        method: Whose central flow.
+        rows: Sequences to sort.
+        layers: Of the transformer.
+        steps: Updates of the flows.
+        warm: Updates of gradient descent before.
+        above: The bound over the sharpness at the start.
+        precision: Of the reference.
+        refresh: When the reference computes eigenvectors.
+        tol: Of its eigenvectors, times 20 and the number of parameters.
+        substeps: Of both.
+        chunk: Updates of the reference between two timings of ours; 0 to time nothing.
+        out: The report.
+    """
+    theirs = load(folder)
+    both = {name: problem(theirs, rows, layers, name) for name in ("float64", "float32")}
+    torch.set_default_dtype(getattr(torch, precision))
+    exact, given, first = both["float64"], both[precision], both["float32"]
+    loss = ours_of(exact)
+    start = begin(loss, first.tree(first.weights), method, warm, above)
+    print(f"{len(first.weights)} parameters, rate {start.rate:.4g}, {compared(exact, loss, start.weights)}", flush=True)
+    path = ia.central(start.method, loss, start.weights, steps, substeps=substeps)
+    nu = {
+        "gd": lambda: np.zeros(0),
+        "scalar_rmsprop": lambda: path.state.nu[:1],
+        "rmsprop": lambda: exact.flat(_row(path.state.nu, 0)).numpy(),
+    }[method]()
+    swings = np.trace(path.observed["X"], axis1=1, axis2=2) > 0
+    edge = int(np.argmax(swings)) if swings.any() else steps
+    print(f"at the edge from update {edge} on", flush=True)
+    ours = {
+        (kind, n): partial(ia.central, start.method, f, start.weights, n, substeps=substeps)
+        for kind, f in (("float64", loss), ("float32", ia.in_float32(loss)))
+        for n in sorted({edge or steps, steps})
+    }
+    for call in ours.values() if chunk else ():
+        call()  # compiles
+    load_before = os.getloadavg()[0]
+    flow, iterates = their_runs(theirs, given, start, nu, method, Settings(precision, refresh, tol, substeps))
+    done = follow(flow, given, steps, chunk or steps, ours if chunk else {})
+    settings = f"{precision}, eigenvectors each {refresh}, tol {tol:g}, {substeps} substeps"
+    what = [method, f"{layers}, {rows}, {len(first.weights):,}", settings, str(steps), str(edge)]
+    what += [str(done.critical.max()), *distances(done, iterates, given, path), *speeds(done, edge)]
+    write(out, [*what, f"{datetime.date.today()}, {load_before:.1f}"])
+    print(*what, sep="\n")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
