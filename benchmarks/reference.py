@@ -21,13 +21,9 @@ and to the end, the difference being the time at the edge. Rows are appended to 
 """
 
 import datetime
-import importlib
 import os
 import platform
-import sys
-import tempfile
 import time
-import types
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -41,6 +37,7 @@ import torch
 import tyro
 
 import inercia as ia
+from reference_network import Problem, Tree, compared, load, ours_of, problem, row_of, size_of
 from timing import table
 
 FILE = Path(__file__).parent / "RESULTS_REFERENCE.md"
@@ -48,128 +45,8 @@ TITLE = """# Against the authors' PyTorch code
 
 Written by `benchmarks/reference.py`. Distances are over the displacement; times are medians, in brackets the least
 against the most. """
-MODULES = ("datasets", "architectures.transformer", "functional", "loss_function", "update_rules", "processes")
 #: The bound over the sharpness during the warm-up; the decay of second moments.
 SLOWER, DECAY = 3, 0.99
-Tree = dict[str, Any]
-
-
-def load(folder: Path) -> Any:
-    """Import what is used of the reference."""
-    if not (folder / "src" / "processes.py").is_file():
-        raise ValueError(f"the folder must hold the reference's src/processes.py, but it is {folder}.")
-    sys.path.insert(0, str(folder))
-    empty: Any = types.ModuleType("datasets")
-    empty.load_dataset = None
-    sys.modules["datasets"] = empty
-    torch.Tensor.cuda = lambda self, *_, **__: self
-    theirs = types.SimpleNamespace()
-    for name in MODULES:
-        vars(theirs).update(vars(importlib.import_module(f"src.{name}")))
-    mask = theirs.TransformerLM.generate_square_subsequent_mask
-    like = lambda self, size: mask(self, size).to(self.embedding.weight.dtype)  # noqa: E731
-    theirs.TransformerLM.generate_square_subsequent_mask = like
-    return theirs
-
-
-class Problem(NamedTuple):
-    """The reference's, in one precision."""
-
-    model: Any
-    loss: Any
-    weights: torch.Tensor  # flat
-    batch: Any  # inputs (rows, 15) and labels (rows, 15), -1 where there is none
-    positions: np.ndarray  # (15, size), added to the tokens
-
-    def tree(self, flat: torch.Tensor) -> Tree:
-        """Return weights by name, float64."""
-        return {name: np.asarray(leaf.detach(), np.float64) for name, leaf in self.model.unflatten(flat).items()}
-
-    def flat(self, tree: Tree) -> torch.Tensor:
-        """Undo `tree`."""
-        parts = [np.ravel(tree[name]) for name in self.model.unflatten(self.weights)]
-        return torch.as_tensor(np.concatenate(parts)).to(self.weights.dtype)
-
-
-def problem(theirs: Any, rows: int, layers: int, precision: str) -> Problem:
-    """Return the transformer that sorts."""
-    torch.set_default_dtype(getattr(torch, precision))
-    torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as cache:
-        data = theirs.Sorting(criterion="mse", n=rows, cache_dir=cache).load(device="cpu")
-    module = theirs.Transformer(layers=layers).create(data.input_shape, data.output_dim)
-    weights, model = theirs.FunctionalModel.make_functional(module)
-    loss = theirs.SupervisedLossFunction(model_fn=model, criterion=data.criterion_fn, batches=data.trainset)
-    return Problem(model, loss, weights, data.trainset[0], module.pos_encoder.pe[0].numpy())
-
-
-def network(weights: Tree, tokens: np.ndarray, positions: np.ndarray, heads: int = 4) -> jax.Array:
-    """Return the logits (rows, length, tokens) of a decoder whose memory is its own input, norms after the sums."""
-    first = weights["embedding.weight"]
-    x = jax.nn.one_hot(tokens, len(first), dtype=first.dtype) @ first * first.shape[1] ** 0.5
-    memory = x = x + positions.astype(first.dtype)
-    causal, n = np.tril(np.ones((tokens.shape[1],) * 2, bool)), 0
-    while f"decoder.layers.{n}.linear1.weight" in weights:
-        own = {name.removeprefix(f"decoder.layers.{n}."): leaf for name, leaf in weights.items()}
-        x = _normed(own, "norm1", x + _attention(own, "self_attn", x, x, heads, causal))
-        x = _normed(own, "norm2", x + _attention(own, "multihead_attn", x, memory, heads, np.ones_like(causal)))
-        between = jax.nn.gelu(_affine(own, "linear1.", x), approximate=False)
-        x, n = _normed(own, "norm3", x + _affine(own, "linear2.", between)), n + 1
-    return _affine(weights, "output_layer.", x)
-
-
-def _affine(own, name, x):
-    return x @ own[f"{name}weight"].T + own[f"{name}bias"]
-
-
-def _normed(own, name, x):
-    apart = x - x.mean(-1, keepdims=True)
-    spread = jnp.sqrt(jnp.sum(apart**2, -1, keepdims=True) / (x.shape[-1] - 1))
-    return own[f"{name}.gamma"] * apart / (spread + 1e-6) + own[f"{name}.beta"]
-
-
-def _attention(own, name, x, y, heads, mask):
-    weights, biases = (jnp.split(own[f"{name}.in_proj_{kind}"], 3) for kind in ("weight", "bias"))
-    q, k, v = (
-        (given @ w.T + b).reshape(*given.shape[:2], heads, -1)
-        for given, w, b in zip((x, y, y), weights, biases, strict=True)
-    )
-    scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / q.shape[-1] ** 0.5
-    share = jax.nn.softmax(jnp.where(mask, scores, -jnp.inf))
-    return _affine(own, f"{name}.out_proj.", jnp.einsum("nhqk,nkhd->nqhd", share, v).reshape(x.shape))
-
-
-def ours_of(given: Problem) -> Callable[[Tree], jax.Array]:
-    """Return the loss of the weights by name: half the squared error of the tokens in their order."""
-    tokens, labels = (np.asarray(part) for part in given.batch)
-
-    def loss(weights):
-        out = network(weights, tokens, given.positions)
-        error = jnp.sum((out - jax.nn.one_hot(labels, out.shape[-1], dtype=out.dtype)) ** 2, axis=-1) / 2
-        return jnp.sum(error * (labels >= 0)) / (labels >= 0).sum()
-
-    return loss
-
-
-def compared(theirs: Problem, loss: Callable, at: Tree) -> str:
-    """Return the relative differences of loss and gradient, both in float64, or raise where they are no rounding."""
-    gradient, value = theirs.loss.grad_and_value(theirs.flat(at))
-    with jax.enable_x64(True):
-        mine, slope = jax.value_and_grad(loss)({name: jnp.asarray(leaf, float) for name, leaf in at.items()})
-    found = abs(float(value) / float(mine) - 1), _size(theirs.tree(gradient), slope) / _size(slope)
-    if max(found) > 1e-10:
-        raise RuntimeError(f"the networks differ: their loss by {found[0]:.1e}, its gradient by {found[1]:.1e}.")
-    return f"loss equal to {found[0]:.1e}, gradient to {found[1]:.1e}"
-
-
-def _size(tree, other=None):
-    """Return the norm of a tree, or of a difference."""
-    squares = (np.sum((np.asarray(leaf) - (0 if other is None else other[name])) ** 2) for name, leaf in tree.items())
-    return float(np.sqrt(sum(squares)))
-
-
-def _row(trees, n):
-    return {name: leaf[n] for name, leaf in trees.items()}
 
 
 class Start(NamedTuple):
@@ -184,9 +61,9 @@ class Start(NamedTuple):
 def begin(loss: Callable, first: Tree, method: str, warm: int, above: float) -> Start:
     """Warm up by gradient descent far below the edge, and take the rate that puts the bound a little over it."""
     slow = 2 / (SLOWER * float(ia.curvature(loss, first, tol=1e-2).values[0]))
-    weights = _row(ia.iterate(ia.sgd(slow), loss, first, warm, every=warm).params, -1)
+    weights = row_of(ia.iterate(ia.sgd(slow), loss, first, warm, every=warm).params, -1)
     with jax.enable_x64(True):
-        square = _size(jax.grad(loss)({name: jnp.asarray(leaf, float) for name, leaf in weights.items()})) ** 2
+        square = size_of(jax.grad(loss)({name: jnp.asarray(leaf, float) for name, leaf in weights.items()})) ** 2
     each = sum(leaf.size for leaf in weights.values())
     scale = {"gd": 0.0, "scalar_rmsprop": square, "rmsprop": square / each}[method]
     sharp = float(ia.curvature(loss, weights, tol=1e-3).values[0])
@@ -254,13 +131,13 @@ def _timed(call):
 def distances(done: Followed, iterates: Any, given: Problem, path: Any) -> list[str]:
     """Return how far its flow is from ours, at the most and in the end, and its iterates from either."""
     steps = len(done.points) - 1
-    size = _size(_row(path.params, -1), _row(path.params, 0))
-    apart = [_size(point, _row(path.params, n)) / size for n, point in enumerate(done.points)]
+    size = size_of(row_of(path.params, -1), row_of(path.params, 0))
+    apart = [size_of(point, row_of(path.params, n)) / size for n, point in enumerate(done.points)]
     for _ in range(steps):
         iterates.prepare()
         iterates.step()
     last = given.tree(iterates.w)
-    both = (_size(last, done.points[-1]) / size, _size(last, _row(path.params, -1)) / size)
+    both = (size_of(last, done.points[-1]) / size, size_of(last, row_of(path.params, -1)) / size)
     return [f"{size:.3g}", f"{max(apart):.1e}", f"{apart[-1]:.1e}", " / ".join(f"{100 * d:.2f} %" for d in both)]
 
 
@@ -308,6 +185,27 @@ def _lines(path):
     return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
 
 
+def contestants(loss: Callable, start: Start, lengths: set[int], substeps: int) -> dict[tuple, Callable]:
+    """Return ours in both precisions and of these lengths, compiled."""
+    calls = {
+        (kind, n): partial(ia.central, start.method, f, start.weights, n, substeps=substeps)
+        for kind, f in (("float64", loss), ("float32", ia.in_float32(loss)))
+        for n in lengths
+    }
+    for call in calls.values():
+        call()
+    return calls
+
+
+def first_moment(path: Any, method: str, given: Problem) -> np.ndarray:
+    """Return our second moment at time 0, flat; empty for gradient descent."""
+    if method == "gd":
+        return np.zeros(0)
+    if method == "scalar_rmsprop":
+        return path.state.nu[:1]
+    return given.flat(row_of(path.state.nu, 0)).numpy()
+
+
 def main(
     folder: tyro.conf.Positional[Path],
     method: Literal["gd", "scalar_rmsprop", "rmsprop"] = "gd",
@@ -341,36 +239,26 @@ def main(
         out: The report.
     """
     theirs = load(folder)
-    both = {name: problem(theirs, rows, layers, name) for name in ("float64", "float32")}
+    exact, first = (problem(theirs, rows, layers, name) for name in ("float64", "float32"))
     torch.set_default_dtype(getattr(torch, precision))
-    exact, given, first = both["float64"], both[precision], both["float32"]
-    loss = ours_of(exact)
+    given, loss = exact if precision == "float64" else first, ours_of(exact)
     start = begin(loss, first.tree(first.weights), method, warm, above)
     print(f"{len(first.weights)} parameters, rate {start.rate:.4g}, {compared(exact, loss, start.weights)}", flush=True)
     path = ia.central(start.method, loss, start.weights, steps, substeps=substeps)
-    nu = {
-        "gd": lambda: np.zeros(0),
-        "scalar_rmsprop": lambda: path.state.nu[:1],
-        "rmsprop": lambda: exact.flat(_row(path.state.nu, 0)).numpy(),
-    }[method]()
     swings = np.trace(path.observed["X"], axis1=1, axis2=2) > 0
     edge = int(np.argmax(swings)) if swings.any() else steps
     print(f"at the edge from update {edge} on", flush=True)
-    ours = {
-        (kind, n): partial(ia.central, start.method, f, start.weights, n, substeps=substeps)
-        for kind, f in (("float64", loss), ("float32", ia.in_float32(loss)))
-        for n in sorted({edge or steps, steps})
-    }
-    for call in ours.values() if chunk else ():
-        call()  # compiles
+    ours = contestants(loss, start, {edge or steps, steps}, substeps) if chunk else {}
     load_before = os.getloadavg()[0]
-    flow, iterates = their_runs(theirs, given, start, nu, method, Settings(precision, refresh, tol, substeps))
-    done = follow(flow, given, steps, chunk or steps, ours if chunk else {})
+    own, nu = Settings(precision, refresh, tol, substeps), first_moment(path, method, exact)
+    flow, iterates = their_runs(theirs, given, start, nu, method, own)
+    done = follow(flow, given, steps, chunk or steps, ours)
     settings = f"{precision}, eigenvectors each {refresh}, tol {tol:g}, {substeps} substeps"
-    what = [method, f"{layers}, {rows}, {len(first.weights):,}", settings, str(steps), str(edge)]
-    what += [str(done.critical.max()), *distances(done, iterates, given, path), *speeds(done, edge)]
-    write(out, [*what, f"{datetime.date.today()}, {load_before:.1f}"])
-    print(*what, sep="\n")
+    row = [method, f"{layers}, {rows}, {len(first.weights):,}", settings, str(steps), str(edge)]
+    row += [str(done.critical.max()), *distances(done, iterates, given, path), *speeds(done, edge)]
+    row += [f"{datetime.date.today()}, {load_before:.1f}"]
+    print(*(f"{name}: {cell}" for name, cell in zip(HEAD, row, strict=True)), sep="\n")
+    write(out, row)
 
 
 if __name__ == "__main__":
