@@ -6,9 +6,8 @@
 
 FOLDER holds the sources of "Understanding optimization in deep learning with central flows" (the folder with its
 `src`), which are on no package index; torch, cvxpy and cvxopt must be installed. Model, data, loss and first weights
-are made by their code; the weights go by name to the same network written in JAX, and loss and gradient are compared
-before anything runs. What a CPU needs is patched at run time: `Tensor.cuda` returns the tensor, the package `datasets`,
-which downloads, is empty, and the causal mask has the dtype of the weights.
+are its own, see `reference_network`. On a busy machine one thread each is faster for both: OMP_NUM_THREADS=1 NPROC=1
+XLA_FLAGS=--xla_cpu_multi_thread_eigen=false.
 
 Both start after a warm-up by gradient descent, and from the same second moment, ours: half of the first update's change,
 where theirs begins with all of it. The rate puts the bound `above` times over the sharpness there. Its settings are its
@@ -163,7 +162,7 @@ def speeds(done: Followed, edge: int) -> list[str]:
 HEAD = [
     "method", "layers, rows, parameters", "reference", "updates", "at the edge from", "critical", "displacement",
     "flows apart, at the most", "in the end", "its iterates to its flow / ours", "before the edge: its s",
-    "ours, float64 / float32", "times", "at the edge: its s", "ours, float64 / float32", "times", "date, load",
+    "ours, float64 / float32", "times", "at the edge: its s", "ours, float64 / float32", "times", "date, load, threads",
 ]  # fmt: skip
 
 
@@ -256,7 +255,7 @@ def main(
     settings = f"{precision}, eigenvectors each {refresh}, tol {tol:g}, {substeps} substeps"
     row = [method, f"{layers}, {rows}, {len(first.weights):,}", settings, str(steps), str(edge)]
     row += [str(done.critical.max()), *distances(done, iterates, given, path), *speeds(done, edge)]
-    row += [f"{datetime.date.today()}, {load_before:.1f}"]
+    row += [f"{datetime.date.today()}, {load_before:.1f}, {torch.get_num_threads()}"]
     print(*(f"{name}: {cell}" for name, cell in zip(HEAD, row, strict=True)), sep="\n")
     write(out, row)
 

@@ -2,8 +2,8 @@
 
 Nothing of theirs is copied: model, data, loss and first weights are made by the sources in a folder, and the weights go
 by name to a network written anew, whose loss and gradient must equal theirs to rounding. What a CPU needs is patched at
-run time: `Tensor.cuda` returns the tensor, the package `datasets`, which downloads, is empty, and the causal mask has
-the dtype of the weights.
+run time: `Tensor.cuda` returns the tensor, `Tensor.float` has the precision that was asked for, the causal mask that of
+the weights, and the package `datasets`, which downloads, is empty.
 """
 
 import importlib
@@ -32,11 +32,15 @@ def load(folder: Path) -> Any:
     empty.load_dataset = None
     sys.modules["datasets"] = empty
     torch.Tensor.cuda = lambda self, *_, **__: self
+    torch.Tensor.float = lambda self: self.to(torch.get_default_dtype())
     theirs = types.SimpleNamespace()
     for name in MODULES:
         vars(theirs).update(vars(importlib.import_module(f"src.{name}")))
     mask = theirs.TransformerLM.generate_square_subsequent_mask
-    like = lambda self, size: mask(self, size).to(self.embedding.weight.dtype)  # noqa: E731
+
+    def like(self, size):
+        return mask(self, size).to(self.embedding.weight.dtype)
+
     theirs.TransformerLM.generate_square_subsequent_mask = like
     return theirs
 
@@ -133,9 +137,11 @@ def compared(theirs: Problem, loss: Callable, at: Tree) -> str:
 
 def size_of(tree, other=None):
     """Return the norm of a tree, or of a difference."""
-    squares = (np.sum((np.asarray(leaf) - (0 if other is None else other[name])) ** 2) for name, leaf in tree.items())
+    trees = ((leaf, 0.0 if other is None else other[name]) for name, leaf in tree.items())
+    squares = (np.sum((np.asarray(leaf) - np.asarray(less)) ** 2) for leaf, less in trees)
     return float(np.sqrt(sum(squares)))
 
 
 def row_of(trees, n):
+    """Return a point of a path."""
     return {name: leaf[n] for name, leaf in trees.items()}
