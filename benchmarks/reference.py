@@ -9,7 +9,7 @@ FOLDER holds the sources of "Understanding optimization in deep learning with ce
 are its own, see `reference_network`. On a busy machine one thread each is faster for both: OMP_NUM_THREADS=1 NPROC=1
 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false.
 
-Both start after a warm-up by gradient descent, and from the same second moment, ours: half of the first update's change,
+Both start after a warm-up by gradient descent, and from the same second moment, ours: half of the first change,
 where theirs begins with all of it. The rate puts the bound `above` times over the sharpness there. Its settings are its
 own: 4 substeps an update, eigenvectors once an update and in between as they were, critical from 1.95 on, float32.
 Ours: 4 substeps, eigenvectors where the predicted eigenvalues are 1 % off, at least every fourth update, float64.
