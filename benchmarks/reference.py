@@ -14,9 +14,10 @@ where theirs begins with all of it. The rate puts the bound `above` times over t
 own: 4 substeps an update, eigenvectors once an update and in between as they were, critical from 1.95 on, float32.
 Ours: 4 substeps, eigenvectors where the predicted eigenvalues are 1 % off, at least every fourth update, float64.
 
-Its updates are timed one by one, without its loggers and without the first, which computes eigenvectors from nothing.
-Ours is called as a whole, checks and first eigenvectors included, before every `chunk` of its updates: up to the edge,
-and to the end, the difference being the time at the edge. Rows are appended to RESULTS_REFERENCE.md.
+Its updates are timed one by one, without its loggers; ours is called as a whole before every `chunk` of them, for one
+update, up to the edge and to the end. Differences of these are the time of an update before the edge and at it, without
+the first, in which either computes eigenvectors from nothing; the whole run is with it, and with checks in ours, but
+without compiling. Rows are appended to RESULTS_REFERENCE.md.
 """
 
 import datetime
@@ -42,8 +43,8 @@ from timing import table
 FILE = Path(__file__).parent / "RESULTS_REFERENCE.md"
 TITLE = """# Against the authors' PyTorch code
 
-Written by `benchmarks/reference.py`. Distances are over the displacement; times are medians, in brackets the least
-against the most. """
+Written by `benchmarks/reference.py`. Distances are over the displacement; times are medians, in brackets the
+range over the rounds of ours. """
 #: The bound over the sharpness during the warm-up; the decay of second moments.
 SLOWER, DECAY = 3, 0.99
 
@@ -141,21 +142,23 @@ def distances(done: Followed, iterates: Any, given: Problem, path: Any) -> list[
 
 
 def speeds(done: Followed, edge: int) -> list[str]:
-    """Return seconds per update, of theirs and ours in either precision, and how many times as long, in two phases."""
-    steps = len(done.seconds)
-    cells = []
-    for phase, theirs, count in (("before", done.seconds[1:edge], edge), ("at", done.seconds[edge:], steps - edge)):
-        if not len(theirs) or not done.mine:
+    """Return seconds of theirs and of ours in either precision, and how many times as long: a phase after the other.
+
+    An update before the edge and at it, without the first; then the whole run, with all that comes before.
+    """
+    steps, cells = len(done.seconds), []
+    phases = ((1, edge, np.median), (max(edge, 1), steps, np.median), (0, steps, np.sum))
+    for first, last, of_theirs in phases:
+        if last - first < 1 or not done.mine:
             cells += ["", "", ""]
             continue
-        each, times = [], []
+        theirs, each, times = of_theirs(done.seconds[first:last]), [], []
         for kind in ("float64", "float32"):
-            whole = done.mine[kind, edge if phase == "before" else steps]
-            part = done.mine[kind, edge] if phase == "at" and edge else 0.0
-            ours = (whole - part) / count
-            each.append(f"{np.median(ours):.3f}")
-            times.append(f"{np.median(theirs) / np.median(ours):.1f} ({theirs.min() / ours.max():.1f})")
-        cells += [f"{np.median(theirs):.2f}", " / ".join(each), " / ".join(times)]
+            ours = done.mine[kind, last] - (done.mine[kind, first] if first else 0.0)
+            ours = ours / (last - first if first else 1)
+            each.append(f"{np.median(ours):.3g}")
+            times.append(f"{theirs / np.median(ours):.1f} ({theirs / ours.max():.1f}..{theirs / ours.min():.1f})")
+        cells += [f"{theirs:.3g}", " / ".join(each), " / ".join(times)]
     return cells
 
 
@@ -247,7 +250,7 @@ def main(
     swings = np.trace(path.observed["X"], axis1=1, axis2=2) > 0
     edge = int(np.argmax(swings)) if swings.any() else steps
     print(f"at the edge from update {edge} on", flush=True)
-    ours = contestants(loss, start, {edge or steps, steps}, substeps) if chunk else {}
+    ours = contestants(loss, start, {1, edge or steps, steps}, substeps) if chunk else {}
     load_before = os.getloadavg()[0]
     own, nu = Settings(precision, refresh, tol, substeps), first_moment(path, method, exact)
     flow, iterates = their_runs(theirs, given, start, nu, method, own)
