@@ -165,7 +165,8 @@ def speeds(done: Followed, edge: int) -> list[str]:
 HEAD = [
     "method", "layers, rows, parameters", "reference", "updates", "at the edge from", "critical", "displacement",
     "flows apart, at the most", "in the end", "its iterates to its flow / ours", "before the edge: its s",
-    "ours, float64 / float32", "times", "at the edge: its s", "ours, float64 / float32", "times", "date, load, threads",
+    "ours, float64 / float32", "times", "at the edge: its s", "ours, float64 / float32", "times",
+    "whole run: its s", "ours, float64 / float32", "times", "date, load, threads",
 ]  # fmt: skip
 
 
@@ -259,8 +260,8 @@ def main(
     row = [method, f"{layers}, {rows}, {len(first.weights):,}", settings, str(steps), str(edge)]
     row += [str(done.critical.max()), *distances(done, iterates, given, path), *speeds(done, edge)]
     row += [f"{datetime.date.today()}, {load_before:.1f}, {torch.get_num_threads()}"]
-    print(*(f"{name}: {cell}" for name, cell in zip(HEAD, row, strict=True)), sep="\n")
     write(out, row)
+    print(*(f"{name}: {cell}" for name, cell in zip(HEAD, row, strict=True)), sep="\n")
 
 
 if __name__ == "__main__":
