@@ -41,7 +41,7 @@ def paths(ax: Axes, loss: Callable, lines: Mapping[str, Path], *, margin: float 
     if shape != (2,):
         raise ValueError(f"paths must hold their two parameters in one array, but a leaf has shape {shape}.")
     grid = np.stack(np.meshgrid(x, y), axis=-1)
-    height = np.asarray(jax.vmap(jax.vmap(loss))(grid), dtype=np.float64)
+    height = np.asarray(jax.jit(jax.vmap(jax.vmap(loss)))(grid), dtype=np.float64)
     # Levels by quantile: the valley's floor and its walls both get lines.
     levels = np.unique(np.quantile(height, np.linspace(0.02, 0.98, 14) ** 1.5))
     artists: list[Artist] = [ax.contour(x, y, height, levels=levels, colors="0.75", linewidths=0.6, zorder=0)]
