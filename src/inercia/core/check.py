@@ -132,6 +132,8 @@ def unmasked(name: str, value: Any) -> None:
 
 def is_numeric(dtype: Any) -> bool:
     """Whether a dtype is of numbers or bools; a time span, an integer for NumPy, is neither."""
+    if isinstance(dtype, np.dtype) and dtype.kind in "biufc":
+        return True  # as nearly all are
     return (jnp.issubdtype(dtype, jnp.number) and np.dtype(dtype).kind != "m") or jnp.issubdtype(dtype, jnp.bool_)
 
 
@@ -211,6 +213,8 @@ def all_finite(numbers: np.ndarray) -> bool:
 
 def finite(name: str, array: Any) -> None:
     """Raise unless every number of `array` is finite, naming the first that is not."""
+    if type(array) is np.ndarray and array.dtype.kind in "biuf" and (array.dtype.kind != "f" or all_finite(array)):
+        return
     dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
     if not is_concrete(array) or not jnp.issubdtype(dtype, jnp.inexact):
         return

@@ -116,7 +116,8 @@ def permutations_on_host(
         words = np.concatenate(asked)[:count] if asked[1:] else np.array(asked[0])[:count]
         words.sort(axis=-1)
         words &= mask
-        order = words[:, 0].astype(np.int32)  # with x64 the words have 64 bits
+        order = words[:, 0]
+        order = order.view(np.int32) if order.dtype == np.uint32 else order.astype(np.int32)  # 64 bits with x64
         for r in range(1, rounds):
             order = np.take_along_axis(order, words[:, r].astype(np.int32), axis=-1)
         return order

@@ -1,5 +1,6 @@
 """What `train` is called with, judged before anything is computed."""
 
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -46,8 +47,14 @@ def abstract(tree: Any) -> Any:
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     if isinstance(leaf, jax.Array):
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # many of them, and nothing to find out
-    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+        return struct(leaf.shape, leaf.dtype)  # many of them, and nothing to find out
+    return struct(jnp.shape(leaf), jnp.result_type(leaf))
+
+
+@lru_cache(maxsize=1024)  # JAX judges shape and dtype of each one that is made
+def struct(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """Return an array's form."""
+    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def model_state_of(model_state: Any) -> Any:

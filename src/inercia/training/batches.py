@@ -82,6 +82,8 @@ def cast(tree: Any, dtype: Any) -> Any:
         tree: arrays of finite numbers.
         dtype: of the params.
     """
+    if all(leaf.dtype == dtype for leaf in jax.tree.leaves(tree)):
+        return tree
     return jax.tree_util.tree_map_with_path(lambda path, leaf: cast_array(_name(tree, path), leaf, dtype), tree)
 
 

@@ -1,8 +1,9 @@
 """Short records: many in a call of the device, told to the host one after the other.
 
 A call, and the host's look at what it made, take as long as a tenth of an epoch of few rows. So a call makes as many
-records as take about `AIM` seconds. Where the host asks for the params at one of them, or stops there, the call is made
-again up to that record, from the same start by the same program; who asks for params is told each record then.
+records as take about `AIM` seconds, and the next one is at work while the host is told of them. Where the host asks
+for the params at one of them, or stops there, the call is made again up to that record, from the same start by the same
+program; who asks for params is told each record then, and what was made ahead is dropped.
 """
 
 import time
@@ -68,26 +69,56 @@ def calls(
         begin: where the records begin.
         end: where the last one ends.
     """
-    program, done, count, asked = partial(_several, setting, draw, length), begin, 1, []
-    while done < end:
-        began = time.perf_counter()
-        count = min(count, (min(end, done - done % due + due) - done) // length.iterations)
-        selected = given(done, count * length.iterations)
-        if selected is not None:
-            rest = (length.most - count) * length.iterations
-            selected = np.concatenate([selected, np.zeros((rest, *selected.shape[1:]), selected.dtype)])
-        call = partial(program, carry, source, np.int32(done), selected)
-        carry, recorded, diverged = call(np.int32(count))
-        done += count * length.iterations
-        if check.is_concrete(carry):  # else `Run` tells that the host sees nothing
-            recorded = jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], recorded)
+    asked: list[int] = []
 
-        def after(records, call=call, last=count, made=carry):
+    def make(carry, begin, count):
+        count = min(count, (min(end, begin - begin % due + due) - begin) // length.iterations)
+        selected = _lengthened(given(begin, count * length.iterations), length.most * length.iterations)
+        call = partial(_several, setting, draw, length, carry, source, np.int32(begin), selected)
+        return _Call(call, count, begin + count * length.iterations, *call(np.int32(count)))
+
+    now, ahead, count = make(carry, begin, 1) if begin < end else None, None, 1
+    began = time.perf_counter()  # now that it is compiled
+    while now is not None:
+        carry, done = now.carry, now.done
+        if count > 1 and done < end:
+            ahead = make(carry, done, count)  # which the device is at while the host is told
+        yield now.made(asked)
+        elapsed, began = time.perf_counter() - began, time.perf_counter()
+        count = 1 if asked else max(1, min(length.most, int(AIM * now.count / elapsed)))
+        now, ahead = None if asked else ahead, None
+        if now is None and done < end:
+            now = make(carry, done, count)
+
+
+class _Call(NamedTuple):
+    """A call that the device was given."""
+
+    call: Callable[[Any], tuple[Carry, History, jax.Array]]  # records -> what so many make from the same start
+    count: int  # records
+    done: int  # iterations, after it
+    carry: Carry
+    recorded: History
+    diverged: jax.Array
+
+    def made(self, asked: list[int]) -> Made:
+        """Wait for it, and return what it made; `asked` collects the records whose carry is asked for."""
+        recorded = self.recorded
+        if check.is_concrete(self.carry):  # else `Run` tells that the host sees nothing
+            recorded = jax.tree.map(lambda leaf: np.asarray(leaf)[: self.count], recorded)
+
+        def after(records):
             asked.append(records)
-            return made if records == last else call(np.int32(records))[0]
+            return self.carry if records == self.count else self.call(np.int32(records))[0]
 
-        yield Made(done, carry, recorded, diverged, after)
-        count = 1 if asked else max(1, min(length.most, int(AIM * count / (time.perf_counter() - began))))
+        return Made(self.done, self.carry, recorded, self.diverged, after)
+
+
+def _lengthened(selected: np.ndarray | None, length: int) -> np.ndarray | None:
+    """Return row numbers of `length` iterations, zeros after those given."""
+    if selected is None:
+        return None
+    return np.concatenate([selected, np.zeros((length - len(selected), *selected.shape[1:]), selected.dtype)])
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -20,7 +20,7 @@ from inercia.core.method import Params
 from inercia.problems.mapped_files import Shards
 from inercia.problems.sampling import Sampler, sampler
 from inercia.training import batches, drawing, programs, short_records
-from inercia.training.arguments import abstract
+from inercia.training.arguments import abstract, struct
 from inercia.training.fingerprint import digest_of
 from inercia.training.programs import Begin, Segment, Setting, Source
 from inercia.training.short_records import Length, Made
@@ -102,8 +102,9 @@ def from_memory(
     data = data if is_one_call else jax.tree.map(jnp.asarray, data)  # that call takes it there
     if hasattr(setting.objective.loss, "check"):
         setting.objective.loss.check(abstract(params), data)
-    batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct((drawn.batch_size, *part.shape[1:]), part.dtype), data)
-    source = Source(data, plan.key, held_out)
+    batch = jax.tree.map(lambda part: struct((drawn.batch_size, *part.shape[1:]), part.dtype), data)
+    asked = setting.objective.takes_key or not by_host  # a key that no program reads is one more to hand over
+    source = Source(data, plan.key if asked else None, held_out)
     if setting.placement is not None:
         source = setting.placement.put(source, setting.placement.replicated(source))
 
