@@ -189,6 +189,7 @@ def test_central_of_adam_is_certified_where_its_memory_is_short():
     assert found.slope == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.slow
 def test_bursts_are_laid_to_the_memory():
     found = certify_adam(0.5, EPSILONS, y=6.0, forgets=1.0, time=1.0, amplitude=0.05, flow=by_hand)
     assert found.doubt == "late memory", found

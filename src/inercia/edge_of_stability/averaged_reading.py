@@ -135,7 +135,7 @@ def _slots(j: int, held: tuple[int, ...], linear: Linear) -> tuple[Slot, ...]:
     if not held or not linear.u_g[j].size:
         return ()
     u_g, u_m, B, C, _ = _by_element(*(part[j] for part in linear))
-    if max(np.ptp(B, axis=0).max(), np.ptp(C / np.abs(C).max(), axis=0).max()) > _SAME:
+    if max(np.ptp(B, axis=0).max(), np.ptp(C / (np.abs(C).max() or 1.0), axis=0).max()) > _SAME:
         raise ValueError("a central flow needs memories that are alike within a leaf, but the elements differ.")
     B, C, u_g, u_m = B[0], C[0], u_g[0], u_m[0]
     keeps = np.abs(B).max(axis=1) > KEPT
