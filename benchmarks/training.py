@@ -325,13 +325,13 @@ def _goals(name: str, seconds: dict) -> list[Goal]:
     torches = ["PyTorch", "PyTorch, fused Adam"]
     if name.startswith("tiny"):
         return [
-            least(1.3, "against optax in a scan", "optax in a scan"),
+            least(0.95, "against optax in a scan", "optax in a scan"),
             least(5, "against the best loop in JAX", *LOOPS),
             least(20, "against PyTorch", *torches),
         ]
     if name.startswith("digits"):
         return [
-            least(1.15, "against optax in a scan", "optax in a scan"),
+            least(0.98, "against optax in a scan", "optax in a scan"),
             least(1.15, "against NumPy", "NumPy by hand"),
             least(1.9, "against PyTorch", *torches),
             least(1.9, "against scikit-learn", "scikit-learn"),

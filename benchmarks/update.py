@@ -1,4 +1,4 @@
-"""Adam's update alone on 20 million parameters, as a share of the bandwidth of the memory."""
+"""Adam's update alone on 20 million parameters, beside additions over the same arrays and the memory's bandwidth."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,12 @@ import numpy as np
 import optax
 
 import inercia as ia
-from timing import Goal, Section, interleaved, table
+from timing import Goal, Section, interleaved, ratio, table
 
-TRAFFIC = 7  # words per parameter: g, m, v, theta are read, m, v, theta written
+#: What reads and writes as much as Adam does, and computes next to nothing.
+FLOOR = "the same seven streams, additions only"
+#: Words per parameter: g, m, v, theta are read, m, v, theta written.
+TRAFFIC = 7
 
 
 def run(fast: bool) -> Section:
@@ -23,19 +26,18 @@ def run(fast: bool) -> Section:
             ("optax, not donated", optax.adam(1e-3), False),
         ):
             calls[name] = repeat(method, leaves, size, donate)
-        calls["the same seven streams, additions only"] = repeat(_additions(), leaves, size, donate=True)
+        calls[FLOOR] = repeat(_additions(), leaves, size, donate=True)
         calls["triad a = a + s b"] = _triad(leaves, size)
-        seconds, _ = interleaved(calls, 3 if fast else 15)
+        seconds, _ = interleaved(calls, 3 if fast else 21)
         triad = 3 * 4 * size / seconds["triad a = a + s b"] / 1e9
         for name, times in seconds.items():
             rate = (3 if name.startswith("triad") else TRAFFIC) * 4 * size / times / 1e9
             share = rate / triad
             shown = f"{np.median(share):.2f} ({share.min():.2f}..{share.max():.2f})"
             rows.append([str(leaves), name, f"{np.median(times) * 1e3:.2f}", f"{np.median(rate):.1f}", shown])
-            if name.startswith("inercia"):
-                goals.append(
-                    Goal(f"Adam update, {leaves} leaves: share of triad", "≥ 0.9", shown, bool(np.median(share) >= 0.9))
-                )
+        value, shown = ratio(seconds, FLOOR, "inercia, donated")
+        name = f"Adam update, {leaves} leaves: share of the speed of additions"
+        goals.append(Goal(name, "≥ 0.95", shown, value >= 0.95))
     head = ["leaves", "", "ms", "GB/s", "share of triad (range)"]
     text = f"{size:,} float32 parameters; {TRAFFIC} words of traffic each, 3 for the triad.\n\n" + table(head, rows)
     return Section("Adam's update", text, goals)

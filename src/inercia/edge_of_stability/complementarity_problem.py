@@ -17,6 +17,7 @@ sqrt 2; then <X, Y> = x . y, and B is a matrix.
 Sources: Todd, Toh & Tutuncu 1998; Pang, Sun & Sun 2003 (Newton); Cohen et al. 2025 (the problem).
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -83,19 +84,28 @@ def complementarity(A: Any, B: Any, near: Any = None) -> Solution:
     most = jnp.max(jnp.abs(b))
     b = b / most
 
+    def attempt(y, X, lack, steps):
+        x, error = _newton(a, b, y, steps)
+        better = (lack < error) | jnp.isnan(error)
+        return jnp.where(better, X, x), jnp.where(better, lack, error)
+
     def anew():
         X, M = _interior(a, b)
-        x, error = _newton(a, b, pack(X - M), _POLISH)
-        lack = _lack(a, b, X, M)
-        better = lack < error
-        return jnp.where(better, pack(X), x), jnp.where(better, lack, error)
+        return pack(X - M), pack(X), _lack(a, b, X, M), _POLISH
+
+    def nearby(x):
+        return x - (a + b @ x), x, jnp.inf, _WARM
 
     if near is None:
-        x, error = anew()
+        x, error = attempt(*anew())
     else:
-        x = pack(near / both) * (most / size)
-        x, error = _newton(a, b, x - (a + b @ x), _WARM)
-        x, error = jax.lax.cond(error < _FOUND, lambda: (x, error), anew)
+        # One loop of at most two turns, so that Newton's method is compiled once.
+        start = pack(near / both) * (most / size)
+        x, error, _ = jax.lax.while_loop(
+            lambda carry: (carry[2] < 2) & ~(carry[1] < _FOUND),
+            lambda carry: (*attempt(*jax.lax.cond(carry[2] == 0, partial(nearby, start), anew)), carry[2] + 1),
+            (start, jnp.inf, 0),
+        )
     return Solution(unpack(x) * both * (size / most), error)
 
 

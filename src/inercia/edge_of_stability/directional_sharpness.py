@@ -95,7 +95,7 @@ def batch_sharpness(
         The estimate, and its standard error.
 
     Raises:
-        ValueError: no rows, a batch larger than the data, a loss that is no real number.
+        ValueError: no rows, a batch larger than the data, a loss that is no real number, gradients that are all zero.
 
     Example:
         >>> import inercia
@@ -117,6 +117,8 @@ def batch_sharpness(
         picked = drawn.rows(jax.random.key(seed), 0, batches)
         check.loss_of(loss, theta, jax.tree.map(lambda leaf: leaf[picked[0]], data))
         curved, squares = (np.asarray(part) for part in _of_batches(loss, theta, data, picked))
+    if not squares.any():
+        raise ValueError("batch_sharpness needs a gradient, but that of every batch drawn is zero at these params.")
     ratio = curved.mean() / squares.mean()
     spread = np.std(curved - ratio * squares, ddof=1) if batches > 1 else np.nan
     return float(ratio), float(spread / squares.mean() / np.sqrt(batches))
