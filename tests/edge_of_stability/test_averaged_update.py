@@ -85,7 +85,8 @@ BOUNDS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=LONG if n in ("adabelief", "adagrad", "nesterov") else SLOW) for n in BOUNDS]
+    "name",
+    [pytest.param(n, marks=LONG if n in ("adabelief", "adagrad", "nesterov", "every third") else SLOW) for n in BOUNDS],
 )
 def test_bounds(name):
     method, bound = BOUNDS[name]

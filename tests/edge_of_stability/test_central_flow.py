@@ -82,7 +82,7 @@ RUNS = {  # method, updates, largest error of the predicted mean loss; None wher
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", ["RMSProp", pytest.param("GD", marks=pytest.mark.long)])
 def test_the_averaged_iterates_follow_it(name):
     method, steps, close = RUNS[name]
     run = ia.edge(method, loss, START, steps, k=4)

@@ -34,7 +34,7 @@ NOISY = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.sgd(0.1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [ia.adam(1e-2), NOISY], ids=["adam", "noisy"])
+@pytest.mark.parametrize("method", [ia.adam(1e-2), pytest.param(NOISY, marks=pytest.mark.long)], ids=["adam", "noisy"])
 def test_resumed_is_never_stopped(tmp_path, method):
     whole = train(tmp_path / "whole", method)
     train(tmp_path / "cut", method, epochs=2)

@@ -104,7 +104,7 @@ def complementarity(A: Any, B: Any, near: Any = None) -> Solution:
         x, error, _ = jax.lax.while_loop(
             lambda carry: (carry[2] < 2) & ~(carry[1] < _FOUND),
             lambda carry: (*attempt(*jax.lax.cond(carry[2] == 0, partial(nearby, start), anew)), carry[2] + 1),
-            (start, jnp.inf, 0),
+            (start, jnp.asarray(jnp.inf), jnp.asarray(0)),
         )
     return Solution(unpack(x) * both * (size / most), error)
 
