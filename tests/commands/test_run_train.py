@@ -115,6 +115,7 @@ def test_what_is_refused(capsys, tmp_path, case):
     assert message in err
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_edge_takes_signs_as_two_classes(capsys, tmp_path):
     x = RNG.normal(size=(40, 2))

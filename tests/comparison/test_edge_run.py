@@ -15,6 +15,7 @@ def valley(x):
     return (1 + x[0] ** 2) * x[1] ** 2 / 2 + 0.002 * (x[0] - 3) ** 2
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_kept_and_cut_into_calls(tmp_path, monkeypatch):
     method, start = ia.sgd(0.5), jnp.array([1.7, 0.1])
