@@ -11,7 +11,7 @@ from typing import Literal
 
 import tyro
 
-from timing import load, machine, table
+from timing import Goal, Section, load, machine, table
 
 PARTS = (
     "training", "estimators", "convolutions", "many", "streaming", "callback", "update", "flows", "central", "startup",
@@ -49,23 +49,29 @@ def main(
         out: Where the report goes.
     """
     warnings.filterwarnings("ignore")  # of peers: fits cut short on purpose
-    sections, stamps = [], []
+    goals: list[Goal] = []
     for part in parts:
         print(f"{part} ...", flush=True)
         before = load()
         section = importlib.import_module(part).run(fast)
         print(section.text, flush=True)
-        sections.append(section)
-        stamps.append(f"*{machine()} {before}*")
-    goals = [goal for section in sections for goal in section.goals]
-    rows = [[g.name, g.asked, g.measured, g.verdict] for g in goals]
-    summary = table(HEAD, rows)
-    print(summary)
-    if fast:
-        return
+        goals += section.goals
+        if not fast:  # part by part, so that a run that is stopped has written what it measured
+            _write(out, section, f"*{machine()} {before}*")
+    print(table(HEAD, _rows(goals)))
+    if not fast:
+        print(out)
+
+
+def _rows(goals: list[Goal]) -> list[list[str]]:
+    return [[g.name, g.asked, g.measured, g.verdict] for g in goals]
+
+
+def _write(out: Path, section: Section, stamp: str) -> None:
+    """Put a section, and its goals, in the place of what an earlier report has of them."""
     texts, lines = _report(out)
-    texts |= {s.title: f"{stamp}\n\n{s.text.strip()}" for s, stamp in zip(sections, stamps, strict=True)}
-    lines |= {goal.name: row for goal, row in zip(goals, rows, strict=True)}
+    texts[section.title] = f"{stamp}\n\n{section.text.strip()}"
+    lines |= {row[0]: row for row in _rows(section.goals)}
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in texts.items())
     out.write_text(
         "# Results\n\nWritten by `make bench`; do not edit.\n\n"
@@ -74,7 +80,6 @@ def main(
         f"{table(HEAD, list(lines.values()))}\n{body}\n",
         encoding="utf-8",
     )
-    print(out)
 
 
 def _report(file: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
