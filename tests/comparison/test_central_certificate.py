@@ -17,10 +17,11 @@ def near(eps, bound=2.0, amplitude=1.0):
     return np.array([amplitude * np.sqrt(2 * eps), bound / A - np.sqrt(2 * eps)])
 
 
-def certify(flow, method=ia.sgd(A), starts=near, epsilons=EPSILONS, **options):  # noqa: B008  a method is a value
-    def losses(eps):
-        return partial(steepening, eps=np.array(eps), zeta=ZETA)
+def losses(eps):
+    return partial(steepening, eps=np.array(eps), zeta=ZETA)
 
+
+def certify(flow, method=ia.sgd(A), starts=near, epsilons=EPSILONS, **options):  # noqa: B008  a method is a value
     return ia.central_order(method, losses, starts, lambda eps: round(1 / (A * eps)), epsilons, flow=flow, **options)
 
 
@@ -92,9 +93,6 @@ def at_its_edge(eps):
 
 
 def certify_rms(flow, family=rms, **options):
-    def losses(eps):
-        return partial(steepening, eps=np.array(eps), zeta=ZETA)
-
     return ia.central_order(family, losses, at_its_edge, lambda eps: round(1 / eps), EPSILONS, flow=flow, **options)
 
 
@@ -171,9 +169,6 @@ def certify_adam(b1, eps, y=20.0, forgets=0.2, time=2.0, amplitude=0.3, flow=CEN
 
     def family(eps):
         return ia.adam(rate * np.sqrt(eps), b1, 1 - forgets * eps, 6 * np.sqrt(eps))
-
-    def losses(eps):
-        return partial(steepening, eps=np.array(eps), zeta=ZETA)
 
     def starts(eps):
         return np.array([amplitude * np.sqrt(eps), y - np.sqrt(2 * eps)])

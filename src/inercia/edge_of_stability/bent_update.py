@@ -18,7 +18,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from inercia.core.method import Params, State
-from inercia.edge_of_stability.frozen_update import Reading, is_float, step_of
+from inercia.edge_of_stability.frozen_update import Reading, step_of
 from inercia.flows.nonsmooth_trace import operations
 
 #: Factor of second moments beside which no gradient counts.
@@ -29,22 +29,20 @@ _SIZES = (1e-4, *(10.0**n for n in range(9)))
 _BENT = 0.05
 
 
-def bends(method: Any, own: Reading, fresh: State, state: State, grads: Params) -> bool:
+def bends(method: Any, own: Reading, even: set[int], state: State, grads: Params) -> bool:
     """Return whether the update bends on its way to large gradients.
 
     Args:
         method: any optax transformation.
         own: what the leaves of its state are.
-        fresh: its first state; leaves that differ in `state` and are no memory are second moments.
+        even: which of them are second moments.
         state: after steps on gradients like `grads`.
         grads: gradients, small.
     """
     params = jax.tree.map(np.zeros_like, grads)  # no decay, beside which the answer would round away
-    memory = {i for slots in own.memory for i in slots}
     leaves, structure = jax.tree.flatten(state)
-    for i, (first, leaf) in enumerate(zip(jax.tree.leaves(fresh), leaves, strict=True)):
-        if i not in memory and is_float(leaf) and (np.asarray(first) != np.asarray(leaf)).any():
-            leaves[i] = np.asarray(_LARGE * np.asarray(leaf, float), leaf.dtype)
+    for i in even:
+        leaves[i] = np.asarray(_LARGE * np.asarray(leaves[i], float), leaves[i].dtype)
     raised = jax.tree.unflatten(structure, leaves)
     linear, usual = _answer(method, own, raised, grads, params, _SIZES[0])
     for size in _SIZES[1:]:

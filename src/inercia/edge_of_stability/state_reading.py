@@ -220,9 +220,17 @@ def _checked(method: Any, own: Reading, fresh: State, theta: Params, gradient: P
             "a preconditioner needs a descent, but some updates go along the gradient: a mask leaves gradients as they "
             "are where it is false, and a piece like scale_by_adam wants a learning rate chained to it."
         )
-    if bends(method, own, fresh, states[-1], gradient):
+    even = _second_moments(own, fresh, states[-1])
+    if bends(method, own, even, states[-1], gradient):
         raise ValueError(_NOT_LINEAR)
-    return own._replace(clocks=_clocks(method, own, states, theta))
+    return own._replace(clocks=_clocks(method, own, even, states, theta))
+
+
+def _second_moments(own: Reading, first: State, last: State) -> set[int]:
+    """Return the leaves that are no memory and changed: no constants, as `inject_hyperparams` keeps them."""
+    memory, pairs = {i for slots in own.memory for i in slots}, zip(*map(jax.tree.leaves, (first, last)), strict=True)
+    changed = (i for i, (a, b) in enumerate(pairs) if is_float(a) and (np.asarray(a) != np.asarray(b)).any())
+    return {*changed} - memory
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -247,7 +255,7 @@ def _precision(own: Reading, state: State) -> float:
     return max([1e-6] + [8 * float(jnp.finfo(leaves[i].dtype).eps) for slots in own.memory for i in slots])
 
 
-def _clocks(method: Any, own: Reading, states: list, params: Params) -> tuple[int | None, ...]:
+def _clocks(method: Any, own: Reading, even: set[int], states: list, params: Params) -> tuple[int | None, ...]:
     """Return for every leaf of the params the counter by which its memory is corrected.
 
     One counter after the other is set back to the first steps. If the answer of the memory as of then depends on it far
@@ -255,12 +263,6 @@ def _clocks(method: Any, own: Reading, states: list, params: Params) -> tuple[in
     steps, corrected as the memory is, or, in a second trial, so small that only the eps beside them is felt.
     """
     last = jax.tree.leaves(states[-1])
-    changed = {
-        i
-        for i, leaf in enumerate(jax.tree.leaves(states[0]))
-        if is_float(leaf) and (np.asarray(leaf) != np.asarray(last[i])).any()
-    }
-    even = changed - {i for slots in own.memory for i in slots}  # without constants, as `inject_hyperparams` keeps them
     before = states[-2]
 
     def answers(c, n, moved):
