@@ -24,7 +24,7 @@ from inercia.training.batches import rows_in_memory
 from inercia.training.checkpoint import Checkpoints
 from inercia.training.fingerprint import described, digest_of, key_of_draws, traced, update_of
 from inercia.training.objective import objective_of
-from inercia.training.placement import place
+from inercia.training.placement import automatic_axes, place
 from inercia.training.programs import Begin, Carry, History, Setting
 from inercia.training.records import Watch
 from inercia.training.run import Run
@@ -107,7 +107,8 @@ def train(
         progress: whether to show a bar.
         mesh: a `jax.sharding.Mesh` of devices that share the work: each batch is sharded over all of them. They may
             belong to several processes, which then make the same call (see `inercia.hosts`); all end, with exit code
-            75, when one of them is lost.
+            75, when one of them is lost. Trainings that are mapped are shared out instead by `jax.shard_map` around
+            the `jax.vmap`, where there is no mesh to pass.
         shard_params: whether params and state are sharded over the mesh too, instead of replicated. Params that come
             sharded over the mesh stay so.
         checkpoint: folder to save to and to go on from (extra `checkpoint`). Where it holds checkpoints of this very
@@ -162,6 +163,7 @@ def train(
         raise ValueError("checkpoint needs a training of its own: inside jit or vmap nothing can be saved.")
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(automatic_axes())
         if placement is not None and placement.mesh.is_multi_process:
             stack.enter_context(hosts.watched())
         run = Run(setting, plan, supply, watch, Begin(params, state, model_state, patience is not None))

@@ -11,6 +11,8 @@ with explicit axes are taken as well: the training itself runs with automatic on
 device says nothing about shardings.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from inercia.core import check
+from inercia.training import own_copies
 
 
 class Placement(NamedTuple):
@@ -60,12 +63,14 @@ class Placement(NamedTuple):
 
     def put(self, tree: Any, shardings: Any) -> Any:
         """Put values that every process has on the devices of all of them; random keys as the numbers they hold."""
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
 
         def spread(leaf, sharding):
+            if not check.is_concrete(leaf):  # mapped by vmap it has an axis more than its sharding; `constrain` has not
+                return jax.device_put(leaf, everywhere)
             if not self.mesh.is_multi_process:
                 return jax.device_put(leaf, sharding)
             if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-                everywhere = NamedSharding(self.mesh, PartitionSpec())
                 return jax.random.wrap_key_data(spread(jax.random.key_data(leaf), everywhere))
             if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
                 return jax.device_put(leaf, sharding)  # it is there already
@@ -97,6 +102,11 @@ def place(mesh: Any, sharded: bool, batch_size: int | None, params: Any) -> Plac
         raise TypeError(
             f"mesh must be a jax.sharding.Mesh, for example jax.make_mesh, but it is {type(mesh).__name__}."
         )
+    if over := own_copies.axes():
+        raise ValueError(
+            f"inside jax.shard_map train takes no mesh, because each device makes trainings of its own there, over "
+            f"{', '.join(map(repr, over))}: leave mesh out, or leave shard_map."
+        )
     if batch_size is not None and batch_size % mesh.size:
         raise ValueError(
             f"the number of devices must divide the batch size, but the mesh has {mesh.size} devices and batch_size "
@@ -106,6 +116,20 @@ def place(mesh: Any, sharded: bool, batch_size: int | None, params: Any) -> Plac
         raise ValueError("a mesh of several processes must hold devices of all of them, but some have none in it.")
     given = tuple(_given(leaf, mesh) for leaf in jax.tree.leaves(params))
     return Placement(Mesh(mesh.devices, mesh.axis_names), sharded, jax.tree.structure(params), given)
+
+
+@contextlib.contextmanager
+def automatic_axes() -> Iterator[None]:
+    """Turn JAX's error of an operation that explicit axes do not tell the sharding of into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "ShardingTypeError":  # which JAX does not export
+            raise
+        raise TypeError(
+            "train needs arrays on automatic axes, but some lie on explicit ones, as jax.make_mesh makes them: make the "
+            "mesh with axis_types=(jax.sharding.AxisType.Auto,) for each axis, or call train inside jax.shard_map."
+        ) from error
 
 
 def _given(leaf: Any, mesh: Mesh) -> tuple[tuple[int, ...], PartitionSpec] | None:

@@ -19,6 +19,7 @@ from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Params, State
 from inercia.core.optimizer_state import keeps_form, updated
 from inercia.training.objective import Objective, key_of_losses
+from inercia.training.own_copies import carried, own
 from inercia.training.placement import Placement
 
 
@@ -118,6 +119,7 @@ def iteration(setting: Setting) -> Callable[[tuple, tuple], tuple[tuple, tuple]]
     def step(carry, given):
         (params, state, before), (batch, key) = carry, given
         batch = batch if setting.placement is None else setting.placement.shard_batch(batch)
+        params = own(params, lambda: objective(params, before, batch, key)[0])
         (value, (aux, after)), grads = gradient(params, before, batch, key)
         grads = jax.tree.map(jnp.conj, grads)  # the direction of ascent of complex params
         loss = lambda p: objective.value(p, before, batch, key)  # noqa: E731
@@ -139,7 +141,8 @@ def recorder(setting: Setting, source: Source, length: int) -> tuple[Callable, C
         return one(carry, (batch, _key(setting, source, k)))
 
     def record(carry, now):
-        (*carry, best), (losses, aux) = _scan(step, carry[:3], carry[3], now, length)
+        *carry, best = carry
+        carry, (losses, aux) = jax.lax.scan(step, tuple(carry), now, length)
         best, seen = _seen(setting, source, carry, best)
         return (*carry, best), (losses, _mean(aux), seen)
 
@@ -158,19 +161,21 @@ def in_memory(
     blocks, records, length, aligned = segment
     step, record = recorder(setting, source, length)
 
+    def drawn(first, count):
+        return given if rows is None else rows(source.key, first, count, aligned), numbers(setting, first, count)
+
     def block(carry, first):
         # Drawn for all of the block at once: many small draws would cost more than the steps.
-        selected = given if rows is None else rows(source.key, first, records * length, aligned)
-        steps = (selected, numbers(setting, first, records * length))
+        steps = drawn(first, records * length)
         if not _looks(setting, source):  # nothing happens between records: one loop is faster than a loop of loops
-            carry, (losses, _) = _scan(step, carry[:3], carry[3], steps, records * length)
-            return carry, (losses, None, (None, None))
+            after, (losses, _) = jax.lax.scan(step, carry[:3], steps, records * length)
+            return (*after, carry[3]), (losses, None, (None, None))
         steps = jax.tree.map(lambda part: part.reshape(records, length, *part.shape[1:]), steps)
         return jax.lax.scan(record, carry, steps, records)
 
     firsts = start + records * length * jnp.arange(blocks, dtype=jnp.int32)
-    held = (carry.params, carry.state, carry.model_state, carry.best)
-    (*after, best), (losses, aux, seen) = jax.lax.scan(block, held, firsts)
+    held = carried(step, carry[:3], lambda: drawn(start, 1))
+    (*after, best), (losses, aux, seen) = jax.lax.scan(block, (*held, carry.best), firsts)
     losses = losses.reshape(blocks * records, length)
     aux, seen = jax.tree.map(lambda leaf: leaf.reshape(blocks * records, *leaf.shape[2:]), (aux, seen))
     steps = start + length * jnp.arange(1, 1 + blocks * records, dtype=jnp.int32)
@@ -207,7 +212,7 @@ def on_batches(
         return one(carry, (batch, _key(setting, source, k)))
 
     given = (batches, numbers(setting, start, len(jax.tree.leaves(batches)[0])))
-    held = (carry.params, carry.state, carry.model_state)
+    held = carried(step, carry[:3], lambda: given)
     (params, state, model_state), (losses, aux) = jax.lax.scan(step, held, given)
     losses, aux = _replicated(setting, (losses, aux))
     return Carry(params, state, model_state, first_bad(carry, losses, start), carry.best), (losses, aux)
@@ -235,11 +240,6 @@ def are_finite(params: Params) -> jax.Array:
 def divergence(carry: Carry, done: jax.Array) -> jax.Array:
     """Return the first iteration whose loss was not finite, or would not be where the params no longer are; else -1."""
     return jnp.where((carry.diverged < 0) & ~are_finite(carry.params), done, carry.diverged)
-
-
-def _scan(step: Callable, carry: Any, best: Any, given: Any, length: int) -> tuple[tuple, Any]:
-    carry, out = jax.lax.scan(step, tuple(carry), given, length)
-    return (*carry, best), out
 
 
 def _looks(setting: Setting, source: Source) -> bool:
