@@ -11,9 +11,10 @@ import pytest
 
 import inercia as ia
 
+PATHS = [Path(__file__).parent, Path(__file__).parents[2] / "benchmarks"]  # of `runs` and `collectives`
 EIGHT = os.environ | {
     "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+    "PYTHONPATH": os.pathsep.join([*map(str, PATHS), os.environ.get("PYTHONPATH", "")]),
 }
 
 
@@ -173,15 +174,57 @@ def test_the_sharding_that_params_came_with_is_kept():
 
 
 @pytest.mark.slow
-def test_a_batch_that_does_not_divide():
+def test_mapped_trainings_are_shared_out_and_what_does_not_fit_a_mesh_is_refused():
+    """The gradients of other devices by the start that all share are summed by nobody. One process for both."""
     on_eight_devices("""
-        try:
-            mesh = jax.make_mesh((8,), ("d",))
-            ia.train(ia.adam(1e-3), loss, params, train, epochs=1, batch_size=100, key=1, mesh=mesh)
-        except ValueError as error:
-            assert "8 devices" in str(error) and "100" in str(error), error
-        else:
-            raise AssertionError("accepted")
+        from collectives import collectives
+        rows, network = tuple(part[:64] for part in train), ia.mlp([64, 10])
+        loss, params = ia.risk(network, "cross-entropy"), network.init(jax.random.key(0))
+        def one(given, data=rows, loss=loss, **options):
+            key, rate = given
+            options = options or dict(epochs=2, batch_size=16)
+            return ia.train(ia.momentum(rate), loss, params, data, key=key, **options).params
+        keys, rates = jax.random.split(jax.random.key(1), 16), jnp.geomspace(1e-3, 1e-1, 16)
+        def made(program, *given):
+            compiled = program.lower(*given).compile()
+            return compiled(*given), [each.kind for each in collectives(compiled.as_text())]
+
+        seeds, chunks = Mesh(jax.devices(), ("seeds",)), lambda given: jax.lax.map(one, given, batch_size=1)
+        placed = jax.device_put((keys, rates), NamedSharding(seeds, P("seeds")))
+        alone = jax.jit(jax.vmap(one))((keys, rates))
+        shared = jax.jit(jax.shard_map(chunks, mesh=seeds, in_specs=P("seeds"), out_specs=P("seeds")))
+        for program, given in ((jax.jit(jax.vmap(one)), placed), (shared, (keys, rates))):
+            many, sent = made(program, given)
+            close(alone, many)
+            assert not sent, sent
+            assert {leaf.sharding.shard_shape(leaf.shape)[0] for leaf in jax.tree.leaves(many)} == {2}
+
+        # And the rows of each over two devices; only the loss tells trainings apart, by a factor in place of a rate.
+        both, full = Mesh(np.array(jax.devices()).reshape(4, 2), ("seeds", "rows")), dict(epochs=4, sampler="full")
+        def scaled(given, data):
+            mean = lambda params, batch: given[1] * jax.lax.pmean(loss(params, batch), "rows")
+            return one((given[0], 1.0), data, mean, **full)
+        every = jax.vmap(scaled, in_axes=(0, None))
+        every = jax.jit(jax.shard_map(every, mesh=both, in_specs=(P("seeds"), P("rows")), out_specs=P("seeds")))
+        many, sent = made(every, (keys, rates), rows)
+        close(jax.jit(jax.vmap(lambda given: one(given, **full)))((keys, rates)), many, 1e-5, 1e-6)
+        assert sent == ["all-reduce"], sent
+
+        explicit = jax.make_mesh((8,), ("d",))
+        lying = jax.device_put((keys, rates), NamedSharding(explicit, P("d")))
+        batch_of = lambda size, mesh: lambda given: one(given, epochs=1, batch_size=size, mesh=mesh)
+        inside = jax.shard_map(jax.vmap(batch_of(16, seeds)), mesh=seeds, in_specs=P("seeds"), out_specs=P("seeds"))
+        for call, given, words in (
+            (batch_of(20, explicit), (0, 0.1), "8 devices and batch_size is 20"),
+            (inside, (keys, rates), "inside jax.shard_map train takes no mesh"),
+            (jax.vmap(one), lying, "some lie on explicit ones"),
+        ):
+            try:
+                call(given)
+            except (TypeError, ValueError) as error:
+                assert words in str(error), error
+            else:
+                raise AssertionError(words)
     """)
 
 

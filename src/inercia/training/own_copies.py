@@ -1,8 +1,8 @@
 """Trainings of their own on several devices: over which axes of `jax.shard_map` the numbers of a training vary.
 
-Inside of shard_map a number is the same on all devices of an axis or varies over it, and JAX keeps count. The derivative
-by params that are the same everywhere is the *sum* of those of all devices: right where devices share a loss (a `psum`
-or `pmean` of theirs), another training where each has a loss of its own. So, before the gradient,
+Inside of shard_map a number is the same on all devices of an axis or varies over it, and JAX keeps count. The
+derivative by params that are the same everywhere is the *sum* of those of all devices: right where devices share a loss
+(a `psum` or `pmean` of theirs), another training where each has a loss of its own. So, before the gradient,
 
     params vary over the axes that the loss varies over,
 

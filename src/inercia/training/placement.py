@@ -127,8 +127,8 @@ def automatic_axes() -> Iterator[None]:
         if type(error).__name__ != "ShardingTypeError":  # which JAX does not export
             raise
         raise TypeError(
-            "train needs arrays on automatic axes, but some lie on explicit ones, as jax.make_mesh makes them: make the "
-            "mesh with axis_types=(jax.sharding.AxisType.Auto,) for each axis, or call train inside jax.shard_map."
+            "train needs arrays on automatic axes, but some lie on explicit ones, as jax.make_mesh makes them: make "
+            "the mesh with axis_types=(jax.sharding.AxisType.Auto,) for each axis, or call train inside jax.shard_map."
         ) from error
 
 
