@@ -22,14 +22,15 @@ def at_the_edge(names, out):
     assert "central flow, order 1/2 in eps: the gap shrinks as eps^0.51" in out
 
 
-def saved_and_done(names, _):
+def saved_done_and_shared_out(names, out):
+    assert "the same True" in out
     assert int(names["result"].history.step[-1]) == 30 * 22
     assert (Path(names["folder"]) / "660").is_dir()
 
 
 #: Page -> what its examples print, or a check of what they leave: (names, printed).
 SAYS = {
-    "devices.md": saved_and_done,
+    "devices.md": saved_done_and_shared_out,
     "edge_of_stability.md": at_the_edge,
     "flows.md": "no order: the update is not smooth (sign)",
     "getting_started.md": "order 1: the gap shrinks as dt^",
