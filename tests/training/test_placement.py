@@ -198,6 +198,9 @@ def test_mapped_trainings_are_shared_out_and_what_does_not_fit_a_mesh_is_refused
             close(alone, many)
             assert not sent, sent
             assert {leaf.sharding.shard_shape(leaf.shape)[0] for leaf in jax.tree.leaves(many)} == {2}
+        from inercia.training.placement import place
+        lies, three = place(seeds, True, 16, params), jax.tree.map(lambda leaf: leaf[:3], alone)
+        close(three, jax.vmap(lambda start: lies.put(start, lies.of_carry(start)))(three))  # mapped starts and a mesh
 
         # And the rows of each over two devices; only the loss tells trainings apart, by a factor in place of a rate.
         both, full = Mesh(np.array(jax.devices()).reshape(4, 2), ("seeds", "rows")), dict(epochs=4, sampler="full")
