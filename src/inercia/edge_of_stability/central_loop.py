@@ -3,10 +3,13 @@
 An interval begins with the leading eigenpairs of the point and lasts m substeps (`central_step`). With `off` the
 largest difference, over the bound, between eigenvalues predicted by the interval before and those found,
 
-    m <- m / 2 where off > OFF,    2 m where off < OFF / 4,    1 while the largest is above OVERSHOOT times the bound,
+    m <- m / 2 where off > OFF,    2 m where off < OFF / 4, 4 m where off < OFF / 16 (the error goes as m^2),
+    1 while the largest is above OVERSHOOT times the bound,
 
 at most `LONGEST` updates; while nothing is near the bound, at least one update. By the same measure it is decided which
 eigenvalues may become critical in the interval: those alone need third derivatives, whose number goes by the square.
+While there are none, eigenvalues are predicted by their rates over the last interval, and the next one ends where the
+first of them comes within reach.
 The Hessian of few parameters is formed anew at each substep. Numbers of eigenvectors change inside the loop, up to what
 its arrays hold. The loop is left with the last good point and a `Status` where that is not enough, or where something
 failed.
@@ -32,11 +35,12 @@ from inercia.edge_of_stability.central_step import (
     vector_loss,
 )
 from inercia.edge_of_stability.eigenpairs import dense_rows
-from inercia.edge_of_stability.eigenvector_tracking import GUARD, Tracked, probe, track
+from inercia.edge_of_stability.eigenvector_tracking import CHUNK, GUARD, Tracked, probe, track
 from inercia.edge_of_stability.hessian import hessian_on_rows
 
-#: Residual of an eigenvector, relative to the largest eigenvalue, and iterations allowed for it.
-TOL, ITERATIONS = 1e-3, 60
+#: Residual of an eigenvector that may be critical, relative to the largest eigenvalue; of one that is only watched; and
+#: iterations allowed for them.
+TOL, WATCHED, ITERATIONS = 1e-3, 5e-3, 60
 #: Eigenvalues above these shares of the bound are converged, and tracked; below the first no eigenvectors are needed.
 NEAR, TRACKED = 0.95, 0.92
 #: Eigenvalues above (1 - reach) times the bound take part in the oscillation. The reach lies between these, and is else
@@ -70,7 +74,8 @@ class State(NamedTuple):
     rows: jax.Array  # (r, n), eigenvectors of P^{-1/2} H P^{-1/2} of the last interval's start; (k, 0) for none
     active: jax.Array  # rows to start from
     interval: jax.Array  # substeps of the last interval; 0 where the next must be a single one
-    predicted: jax.Array  # (r,), eigenvalues at the end of it
+    found: jax.Array  # (r,), eigenvalues at its start
+    predicted: jax.Array  # (r,), and at its end, as far as could be told
     X: jax.Array  # (k, k), the mean over the update that follows the last record, as far as it is computed
     error: jax.Array  # of X, the largest since that record
     position: jax.Array
@@ -106,10 +111,10 @@ class Clock(NamedTuple):
         return self.substeps * self.every
 
 
-def _nearby(flow: Flow, values: jax.Array) -> jax.Array:
-    """Return which eigenvectors must converge: those that may soon be critical, and the first."""
-    first = jnp.arange(len(values)) == 0
-    return first if flow.stable else first | (values > NEAR * flow.bound)
+def _allowed(flow: Flow, values: jax.Array) -> jax.Array:
+    """Return the residuals allowed: inf but for eigenvalues that may soon be critical, and the first."""
+    watched = (jnp.arange(len(values)) == 0) | (values > (np.inf if flow.stable else NEAR * flow.bound))
+    return jnp.where(watched, jnp.where(values > (1 - REACH[1]) * flow.bound, TOL, WATCHED), jnp.inf)
 
 
 def operator(flow: Flow, theta: Any, at: Moment) -> Any:
@@ -120,7 +125,7 @@ def operator(flow: Flow, theta: Any, at: Moment) -> Any:
 def _eigenpairs(flow: Flow, theta: Any, state: State, iterations: Any) -> Tracked:
     product = operator(flow, theta, state.at)
     if flow.rows:
-        return track(product, state.rows, TOL, iterations, partial(_nearby, flow), state.active)
+        return track(product, state.rows, partial(_allowed, flow), iterations, state.active)
     values, rows = dense_rows(product, state.at.w.size, len(state.predicted))
     return Tracked(values, rows, jnp.zeros_like(values), jnp.asarray(0))
 
@@ -134,8 +139,13 @@ def _plan(flow: Flow, clock: Clock, state: State, values: jax.Array) -> tuple[ja
     judged &= (jnp.maximum(values, state.predicted) > NEAR * c) | (jnp.arange(len(values)) == 0)
     off = jnp.max(jnp.where(judged, jnp.abs(values - state.predicted), 0.0)) / c
     last = state.interval
-    length = jnp.where(off > OFF, last // 2, jnp.where(off < OFF / 4, 2 * last, last))
+    length = jnp.where(off > OFF, last // 2, last * jnp.where(off < OFF / 16, 4, jnp.where(off < OFF / 4, 2, 1)))
     length = jnp.where((largest > OVERSHOOT) | (flow.rows == 0), 1, length)
+    rate = _rates(state, values)
+    within = jnp.ceil(
+        jnp.min(jnp.where(rate > 0, ((1 - REACH[0]) * c - values) / jnp.where(rate > 0, rate, 1.0), jnp.inf))
+    )
+    length = jnp.where((largest < 1 - REACH[0]) & (within < length), within.astype(length.dtype), length)
     length = jnp.where(largest < NEAR, jnp.maximum(length, clock.substeps), length)
     length = jnp.clip(jnp.where(last == 0, 1, length), 1, LONGEST * clock.substeps)
     # Records that are far apart have eigenvalues of their own.
@@ -146,12 +156,18 @@ def _plan(flow: Flow, clock: Clock, state: State, values: jax.Array) -> tuple[ja
     return length, (values > (1 - reach) * c).sum()
 
 
+def _rates(state: State, values: jax.Array) -> jax.Array:
+    """Return how much the eigenvalues rose a substep, over the last interval; 0 where that is not known."""
+    both = jnp.isfinite(values) & jnp.isfinite(state.found) & (state.interval > 0)
+    return jnp.where(both, values - state.found, 0.0) / jnp.maximum(state.interval, 1)
+
+
 def _judge(
     flow: Flow, found: Tracked, count: jax.Array, active: jax.Array, may_grow: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Return the status and how many rows the next interval starts from."""
     c = flow.bound
-    lost = ((found.residual > TOL) & _nearby(flow, found.values)).any()
+    lost = (found.residual > _allowed(flow, found.values)).any()
     wanted = (found.values > TRACKED * c).sum() + GUARD
     if flow.stable:
         full, wanted = jnp.asarray(False), jnp.asarray(1 + GUARD)
@@ -161,8 +177,9 @@ def _judge(
     if flow.stable:
         status = jnp.where(found.values[0] > STIFF * c, Status.STIFF, status)
     status = jnp.where(jnp.isfinite(found.values[0]), status, Status.NOT_FINITE)
-    # One row fewer at a time: copies of an eigenvalue that are not yet apart are not dropped.
-    return status, jnp.minimum(jnp.maximum(wanted, active - 1), max(flow.rows, 1))
+    # One product's rows fewer at a time: copies of an eigenvalue that are not yet apart are not all dropped at once.
+    kept = jnp.maximum(-(-wanted // CHUNK) * CHUNK, active - CHUNK)
+    return status, jnp.minimum(kept, max(flow.rows, 1))
 
 
 def _merged(critical: jax.Array, values: jax.Array, count: jax.Array) -> jax.Array:
@@ -179,6 +196,7 @@ def _cross(
     (many, count), parts = plan, divisions(flow, values[0], clock.substeps)
     beyond = count > k
     frozen, hessian = freeze(flow, f, state.at, values[:k], found.rows[:k], jnp.minimum(count, k), length)
+    rates = jnp.where(count > 0, 0.0, _rates(state, values))
 
     def one(i, carry):
         at, hessian, before, X, error, sound, records = carry
@@ -187,7 +205,7 @@ def _cross(
         there, hessian, met = substep(flow, f, frozen, at, hessian, before, length, parts)
         X = jnp.where(phase == 0, 0.0, X) + jnp.where(phase < clock.substeps, met.X * length, 0.0)
         error = jnp.maximum(jnp.where(phase == 0, 0.0, error), met.error)
-        shown = _merged(met.eigenvalues, values, frozen.count)[:k]
+        shown = _merged(met.eigenvalues, values + i * rates, frozen.count)[:k]
         point = Records(at.w, at.m, at.nu, met.loss, shown, found.residual[:k], X, error, beyond, True)
         target = jnp.where(phase == 0, slot, len(records.loss))  # beyond the last slot nothing is written
         new = jax.tree.map(lambda every, this: every.at[target].set(this, mode="drop"), records, point)
@@ -198,9 +216,10 @@ def _cross(
     at, hessian, _, X, error, sound, records = jax.lax.fori_loop(0, many, one, start)
     sound &= jnp.isfinite(at.w).all()
     status = jnp.where(sound, jnp.where(error <= UNSOLVED, Status.FINE, Status.NO_BALANCE), Status.NOT_FINITE)
-    predicted = _merged(predicted_eigenvalues(flow, frozen, at, hessian), values, frozen.count)
+    predicted = predicted_eigenvalues(flow, frozen, at, hessian)
+    predicted = _merged(predicted, values + many * rates, frozen.count)
     rows = found.rows if flow.rows else state.rows
-    done = State(at, rows, active, many, predicted, X, error, state.position + many, status)
+    done = State(at, rows, active, many, values, predicted, X, error, state.position + many, status)
     # Where it fails the interval is tried again as a single substep.
     failed = state._replace(interval=0 * many, status=jnp.where(many > 1, Status.FINE, status))
     return jax.tree.map(partial(jnp.where, status == Status.FINE), done, failed), records

@@ -136,7 +136,7 @@ def _start(flow: Flow, theta: Any, most: int) -> Stand:
     # On the host, as all that is small here: each operation of JAX would be a program to compile.
     rows = np.linalg.qr(np.random.default_rng(0).standard_normal((at.w.size, flow.rows)))[0].T
     zero, X = np.asarray(0), np.zeros((flow.k, flow.k))
-    start: Any = jax.device_put((at, rows, np.asarray(seen), zero, np.zeros(seen), X, np.zeros(()), zero, zero))
+    start: Any = jax.device_put((at, rows, np.asarray(seen), zero, *(np.zeros(seen),) * 2, X, np.zeros(()), zero, zero))
     return Stand(flow, State(*start))
 
 
@@ -203,9 +203,13 @@ def _grown(stand: Stand, most: int) -> Stand:
     seen, more = flow.rows or min(flow.k + 1, state.at.w.size), flow.k - stand.flow.k
     rows = jnp.zeros((flow.rows, state.at.w.size))
     rows = random_rows(rows.at[: len(state.rows)].set(state.rows) if flow.rows else rows, stand.position)
-    predicted = jnp.pad(state.predicted, (0, seen - len(state.predicted)), constant_values=-jnp.inf)
+    found, predicted = (
+        jnp.pad(part, (0, seen - len(part)), constant_values=-jnp.inf) for part in (state.found, state.predicted)
+    )
     X = jnp.pad(state.X, ((0, more), (0, more)))
-    state = state._replace(rows=rows, active=np.asarray(seen), interval=np.asarray(0), predicted=predicted, X=X)
+    state = state._replace(
+        rows=rows, active=np.asarray(seen), interval=np.asarray(0), found=found, predicted=predicted, X=X
+    )
     return stand._replace(flow=flow, state=state)
 
 

@@ -53,17 +53,15 @@ class Tracked(NamedTuple):
     iterations: jax.Array
 
 
-def track(
-    product: Callable, rows: jax.Array, tol: Any, iterations: Any, needed: Callable, active: Any = None
-) -> Tracked:
+def track(product: Callable, rows: jax.Array, allowed: Callable, iterations: Any, active: Any = None) -> Tracked:
     """Bring orthonormal rows that were eigenvectors of a symmetric operator to those of a slightly changed one.
 
     Args:
         product: (c, n) -> (c, n), the operator on rows, for any number c of rows.
         rows: (k, n), orthonormal or 0; n >= k + CHUNK * EXTENSIONS.
-        tol: residual, relative to the largest |eigenvalue|, at which to stop.
+        allowed: values (k,) -> (k,) residuals, relative to the largest |eigenvalue|, at which to stop; inf for those
+            that need not converge.
         iterations: at most; each takes one product of CHUNK rows.
-        needed: values (k,) -> mask of those that must reach tol.
         active: how many of the rows to start from; all by default.
 
     Returns:
@@ -76,14 +74,15 @@ def track(
 
     def unfinished(carry):
         _, ritz, used = carry
-        return ((ritz.residual > tol) & needed(ritz.values)).any() & (used < iterations)
+        return (ritz.residual > allowed(ritz.values)).any() & (used < iterations)
 
     def extend(carry):
         basis, ritz, used = carry
         basis = jax.lax.cond(basis.filled + chunk > space, partial(_restarted, space), lambda ritz: basis, ritz)
         # The needed first, the largest of the others for company: a product takes CHUNK rows in any case.
-        first = (ritz.residual > tol) & needed(ritz.values)
-        chosen = jnp.argsort(jnp.where(first, 0, jnp.where(ritz.residual > tol, 1, 2)))[:chunk]
+        bounds = allowed(ritz.values)
+        first, converged = ritz.residual > bounds, ritz.residual <= jnp.min(bounds)
+        chosen = jnp.argsort(jnp.where(first, 0, jnp.where(converged, 2, 1)))[:chunk]
         apart = ritz.images[chosen] - _finite(ritz.values[chosen])[:, None] * ritz.rows[chosen]
         fresh = _orthonormal(apart, basis.rows)
         basis = _Basis(

@@ -85,7 +85,8 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
         if root.size < FOLLOWED * k:
             values, _, _ = dense_eigenpairs(f, params, root, k)
             return (values, jnp.zeros_like(values)), ()
-        found = track(hessian_on_rows(f, params, root), memory, tol, iterations, lambda _: jnp.arange(k + GUARD) < k)
+        allowed = jnp.where(jnp.arange(k + GUARD) < k, tol, jnp.inf)
+        found = track(hessian_on_rows(f, params, root), memory, lambda _: allowed, iterations)
         return (found.values[:k], found.residual[:k]), found.rows
 
     def finish(times, seen):
