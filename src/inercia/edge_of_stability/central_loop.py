@@ -162,9 +162,7 @@ def _rates(state: State, values: jax.Array) -> jax.Array:
     return jnp.where(both, values - state.found, 0.0) / jnp.maximum(state.interval, 1)
 
 
-def _judge(
-    flow: Flow, found: Tracked, count: jax.Array, active: jax.Array, may_grow: Any
-) -> tuple[jax.Array, jax.Array]:
+def _judge(flow: Flow, found: Tracked, count: jax.Array, may_grow: Any) -> tuple[jax.Array, jax.Array]:
     """Return the status and how many rows the next interval starts from."""
     c = flow.bound
     lost = (found.residual > _allowed(flow, found.values)).any()
@@ -177,9 +175,8 @@ def _judge(
     if flow.stable:
         status = jnp.where(found.values[0] > STIFF * c, Status.STIFF, status)
     status = jnp.where(jnp.isfinite(found.values[0]), status, Status.NOT_FINITE)
-    # One product's rows fewer at a time: copies of an eigenvalue that are not yet apart are not all dropped at once.
-    kept = jnp.maximum(-(-wanted // CHUNK) * CHUNK, active - CHUNK)
-    return status, jnp.minimum(kept, max(flow.rows, 1))
+    # The others are let go; `central_run` probes for what is lost with them. A product takes CHUNK rows in any case.
+    return status, jnp.minimum(-(-wanted // CHUNK) * CHUNK, max(flow.rows, 1))
 
 
 def _merged(critical: jax.Array, values: jax.Array, count: jax.Array) -> jax.Array:
@@ -253,7 +250,7 @@ def advance(
         state, records = carry
         found = _eigenpairs(flow, theta, state, iterations)
         plan = _plan(flow, clock, state, found.values)
-        status, active = _judge(flow, found, plan[1], state.active, may_grow)
+        status, active = _judge(flow, found, plan[1], may_grow)
         return jax.lax.cond(
             status == Status.FINE,
             lambda: _cross(flow, f, clock, state, records, found, plan, active),

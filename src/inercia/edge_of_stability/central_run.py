@@ -2,9 +2,10 @@
 
     more eigenvalues near the bound than the arrays hold     larger arrays, another program: 8, 16, 32 eigenvalues
     an eigenvector that did not converge                     random rows beside the tracked ones, more iterations
-    every `PROBED` updates                                   a Lanczos run looks for an eigenvalue that nobody tracks:
-                                                             one near the bound is tracked from there on; one that has
-                                                             crossed it sends the flow back to the probe before
+    after the first substep, then every `PROBED` updates     a Lanczos run looks for an eigenvalue that nobody tracks:
+                                                             one near the bound is tracked from there on, and the next
+                                                             probe follows at once, for it may have copies; one that
+                                                             has crossed it sends the flow back to the probe before
 
 Where nothing helps, the points up to there are returned with the reason. Intervals do not depend on where the loop is
 left, so that a run that is watched, saved or resumed gives the same numbers to the last bit.
@@ -53,6 +54,7 @@ class Stand(NamedTuple):
     state: State
     iterations: int = ITERATIONS  # allowed for the eigenvectors
     helped: int = 0  # times at this position
+    due: int = 1  # position of the next probe
 
     @property
     def position(self) -> int:
@@ -103,10 +105,9 @@ def run_central(
     with bar(progress, total=total, initial=min(stand.position // clock.substeps, total), unit="update") as shown:
         try:
             while stand.position < clock.total:
-                due = verified.position + PROBED * clock.substeps
                 updates = int(np.clip(updates * min(_CALL / seconds, 2), 1, 2**20))
                 started = time.monotonic()
-                until = min(clock.total, due, stand.position + updates * clock.substeps)
+                until = min(clock.total, stand.due, stand.position + updates * clock.substeps)
                 stand, records = _advanced(stand, records, theta, most, clock, until)
                 seconds = max(time.monotonic() - started, 1e-3)
                 if stand.status != Status.FINE:
@@ -114,8 +115,8 @@ def run_central(
                     if helped is None:
                         break
                     stand, records = helped, _widened(records, helped.flow.k)
-                elif stand.position >= min(due, clock.total):
-                    stand, back = _probed(stand, verified, theta, returns)
+                elif stand.position >= min(stand.due, clock.total):
+                    stand, back = _probed(stand, verified, theta, returns, clock)
                     returns = returns + 1 if back else 0
                     verified = verified if back else stand
                     records = _widened(records, stand.flow.k)
@@ -213,9 +214,10 @@ def _grown(stand: Stand, most: int) -> Stand:
     return stand._replace(flow=flow, state=state)
 
 
-def _probed(stand: Stand, verified: Stand, theta: Any, returns: int) -> tuple[Stand, bool]:
+def _probed(stand: Stand, verified: Stand, theta: Any, returns: int, clock: Clock) -> tuple[Stand, bool]:
     """Look for an eigenvalue that is not tracked; return where to go on, and whether that is a place before."""
     flow, c = stand.flow, stand.flow.bound
+    stand = stand._replace(due=stand.position + PROBED * clock.substeps)
     if not flow.rows or flow.stable:
         return stand, False
     start = np.random.default_rng(stand.position).standard_normal(stand.state.at.w.size)
@@ -229,7 +231,8 @@ def _probed(stand: Stand, verified: Stand, theta: Any, returns: int) -> tuple[St
     state = origin.state
     last = jnp.minimum(state.active, flow.rows - 1)
     rows = _with_row(state.rows, vector, last)
-    return origin._replace(state=state._replace(rows=rows, active=last + 1, interval=np.asarray(0))), back
+    state = state._replace(rows=rows, active=last + 1, interval=np.asarray(0))
+    return origin._replace(state=state, due=origin.position + 1), back
 
 
 @jax.jit
@@ -247,7 +250,14 @@ def _packed(stand: Stand, records: Records, clock: Clock) -> dict[str, Any]:
     points = -(-stand.position // clock.apart)
     state = {f"state{n}": np.asarray(leaf) for n, leaf in enumerate(jax.tree.leaves(stand.state))}
     kept = {f"record{n}": part[:points] for n, part in enumerate(records)}
-    return {**state, **kept, "k": stand.flow.k, "iterations": stand.iterations, "helped": stand.helped}
+    return {
+        **state,
+        **kept,
+        "k": stand.flow.k,
+        "iterations": stand.iterations,
+        "helped": stand.helped,
+        "due": stand.due,
+    }
 
 
 def _unpacked(arrays: dict[str, np.ndarray], stand: Stand, records: Records) -> tuple[Stand, Records]:
@@ -257,4 +267,4 @@ def _unpacked(arrays: dict[str, np.ndarray], stand: Stand, records: Records) -> 
     records = _widened(records, k)
     for n, part in enumerate(records):
         part[: len(arrays[f"record{n}"])] = arrays[f"record{n}"]
-    return Stand(flow, state, int(arrays["iterations"]), int(arrays["helped"])), records
+    return Stand(flow, state, *(int(arrays[name]) for name in ("iterations", "helped", "due"))), records
