@@ -116,6 +116,19 @@ def test_equal_valleys_above_the_bound_are_copies_of_one(many, above):
 
 
 @pytest.mark.slow
+def test_copies_that_random_rows_do_not_meet_are_found_at_the_start():
+    """Four rows converge at once among 2000 parameters; the walls of all seven valleys stand at 1 + a^2 = 2 / 0.5."""
+
+    def flat_beside(p):
+        return valleys(p["x"]) + 1e-3 * jnp.sum(p["flat"] ** 2)
+
+    start = {"x": np.tile([np.sqrt(3) + 0.005, 0.1], (7, 1)), "flat": np.ones(2000)}
+    run = ia.central(ia.sgd(0.5), flat_beside, start, 4, k=7)
+    assert np.abs(run.params["x"][1:, :, 0] - np.sqrt(3)).max() < 1e-5
+    assert (run.observed["sharpness"][1:] > 3.99 / 2).all()
+
+
+@pytest.mark.slow
 def test_a_learning_rate_in_time():
     """Where a falls the bound 2/a rises, and the curvature with it; where it rises the curvature is pressed down."""
     falls = lambda n: 0.1 - 0.05 * jnp.clip((n - 700) / 300, 0, 1)  # noqa: E731
