@@ -38,6 +38,8 @@ def run(fast: bool) -> Section:
         value, shown = ratio(seconds, FLOOR, "inercia, donated")
         name = f"Adam update, {leaves} leaves: share of the speed of additions"
         goals.append(Goal(name, "≥ 0.95", shown, value >= 0.95))
+        value, shown = ratio(seconds, "optax, donated", "inercia, donated")
+        goals.append(Goal(f"Adam update, {leaves} leaves: against optax, donated", "≥ 0.95×", shown, value >= 0.95))
     head = ["leaves", "", "ms", "GB/s", "share of triad (range)"]
     text = f"{size:,} float32 parameters; {TRAFFIC} words of traffic each, 3 for the triad.\n\n" + table(head, rows)
     return Section("Adam's update", text, goals)
