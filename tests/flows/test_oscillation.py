@@ -149,3 +149,32 @@ def test_refusals(flow):
 def test_a_floor_is_positive():
     with pytest.raises(ValueError, match="floor must be a finite number above 0"):
         ia.edge_flow(ia.sgd(0.1), wells, START, 4, floor=0.0)
+
+
+def falling(p):
+    return p[0]
+
+
+def test_the_clock_stands_in_the_middle_of_an_update():
+    """On a slope a rate a(k) = 0.1 k makes iterates -0.1 k (k - 1) / 2, whose means of two are -0.05 k^2 at k + 1/2."""
+    method, k = ia.sgd(optax.linear_schedule(0.0, 10.0, 100)), np.arange(1, 21)
+    rod, edge = ia.rod(method, falling, np.zeros(1), 20), ia.edge_flow(method, falling, np.zeros(1), 20)
+    np.testing.assert_allclose(rod.params[1:, 0], -0.05 * (k - 0.5) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(edge.params[1:, 0], -0.05 * (k**2 - k), atol=0.0126)  # 0.1 / 8: half an update at 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flow", [ia.rod, ia.edge_flow])
+def test_a_parameter_without_gradient_stands_still(flow):
+    path = flow(ia.adam(0.05), lambda p: (p[0] - 2) ** 2, np.ones(2), 8)
+    assert path.params[-1, 1] == pytest.approx(1, abs=1e-9)
+    assert path.params[-1, 0] == pytest.approx(1.4, abs=0.05)
+
+
+def test_what_the_edge_flow_starts_from():
+    with pytest.raises(ValueError, match=r"params must be finite, but params\[0\] is nan"):
+        ia.edge_flow(ia.sgd(0.1), wells, START * np.nan, 4)
+    with pytest.raises(ValueError, match="seed must be at least 0"):
+        ia.edge_flow(ia.sgd(0.1), wells, START, 4, seed=-1)
+    with pytest.raises(TypeError, match="cannot be traced"):
+        jax.jit(lambda p: ia.rod(ia.sgd(0.1), wells, p, 4).loss)(START)

@@ -8,6 +8,9 @@ Write an update as z+ = z + G(z), z = params and moments, and z+- = c +- d, G+- 
     edge   z_k = c_k + (-1)^k e_k;   exactly   c+ = c + (G+ + G-)/2,   e+ = -e - (G+ - G-)/2
            flow   c' as in the rod,   e' = -2 e - (G+ - G-)/2
 
+Where G depends on the number of the update, by a schedule or a correction of averages, it is that of update t - 1/2, in
+whose middle the flow stands at t, the first where that is negative.
+
 The rod contains the drift, so that below the edge of stability e turns into the half-step and stays there: it may miss
 the edge. The edge flow leaves the drift out. It needs no eigenvectors and no third derivatives; its e = r u is
 integrated as u' = -(Q - k u), (ln r)' = -2 - k, Q = (G+ - G-)/(2 r), k = u.Q, and r does not fall below a floor, which
@@ -30,9 +33,9 @@ import optax
 from inercia.core import check, tree
 from inercia.core.linear_form import linear_form
 from inercia.core.method import Params, State
-from inercia.core.optimizer_state import update_of
 from inercia.core.path import Path
 from inercia.core.precision import in_float64
+from inercia.flows.increment_map import Increment, positive_moments
 from inercia.flows.integration import integrate
 from inercia.flows.smoothness import jumps
 
@@ -49,35 +52,6 @@ class OscillationState(NamedTuple):
     log_size: Any  # while it is integrated: log of |e| in the edge flow; None in the rod
 
 
-class Increment(NamedTuple):
-    """The map G of a method on a loss."""
-
-    method: Any
-    loss: Any
-    counters: tuple[bool, ...]  # which leaves of the state count updates
-    positive: tuple[bool, ...]  # which are second moments, taken by their size where an oscillation makes them negative
-
-    def split(self, state: State) -> list:
-        """Return the moments."""
-        return [s for s, c in zip(jax.tree.leaves(state), self.counters, strict=True) if not c]
-
-    def joined(self, state: State, moments: list, count: Any) -> State:
-        """Return the state with other moments and another count."""
-        rest = iter(moments)
-        leaves = [count if c else next(rest) for c in self.counters]
-        return jax.tree.unflatten(jax.tree.structure(state), leaves)
-
-    def __call__(self, params: Params, state: State, z: jax.Array, count: Any) -> jax.Array:
-        """Return G(z) of update number `count`; params and state give the form."""
-        _, rebuild = tree.ravel_real((params, self.split(state)))
-        theta, moments = rebuild(z)
-        own = [p for p, c in zip(self.positive, self.counters, strict=True) if not c]
-        seen = [jnp.abs(m) if p else m for m, p in zip(moments, own, strict=True)]
-        updates, after, _ = update_of(self.method, self.loss, theta, self.joined(state, seen, count))
-        moved = [new - old for new, old in zip(self.split(after), moments, strict=True)]
-        return tree.ravel_real((jax.tree.map(lambda u, t: u.astype(t.dtype), updates, theta), moved))[0]
-
-
 class Pair(NamedTuple):
     """The flow of c and e, as `integrate` takes it."""
 
@@ -89,7 +63,7 @@ class Pair(NamedTuple):
         G, dt = self.increment, getattr(self.increment.method, "dt", 1.0)
         z, rebuild = tree.ravel_real((params, G.split(state.inner)))
         e, _ = tree.ravel_real(state.half)
-        at = partial(G, params, state.inner, count=state.count / dt)
+        at = partial(G, params, state.inner, count=jnp.maximum(state.count / dt - 0.5, 0.0))
         e_dot, size_dot, d = self._along(at, z, e, state.log_size)
         both = at(z + d) + at(z - d)
         bent = sum(jax.jvp(at, (z + s * d,), (both,))[1] for s in (1, -1))
@@ -189,7 +163,7 @@ def edge_flow(
         every: updates between recorded points; must divide steps.
         floor: length below which the oscillation does not fall, and at which it starts; by default the rounding of the
             params, machine epsilon times their norm, which imitates real iterates.
-        seed: of the direction in which it starts.
+        seed: of the direction in which it starts, at least 0.
         rtol: relative tolerance of the solver, DOP853.
         atol: absolute tolerance.
         progress: whether to show a bar.
@@ -208,14 +182,21 @@ def edge_flow(
         True
     """
     start = _start(method, loss, params, check.recorded(steps, every))
-    size = float(np.linalg.norm(np.asarray(start.z))) or 1.0
-    floor = np.finfo(float).eps * size if floor is None else floor
+    seed = check.integer("seed", seed, 0)
+    floor = _rounding(np.asarray(start.z)) if floor is None else floor
     check.positive("floor", floor)
     with jax.enable_x64(True):
         u = jnp.asarray(np.random.default_rng(seed).normal(size=start.z.shape))
         half, log_size = start.rebuild(u / jnp.linalg.norm(u)), jnp.log(jnp.asarray(float(floor)))
     tight = {"rtol": rtol, "atol": atol, "progress": progress}
     return _solved(start, float(floor), start.rebuild(start.z), half, log_size, start.times, tight)
+
+
+def _rounding(z: np.ndarray) -> float:
+    """Return machine epsilon times the length of params and moments, or of 1 where they are 0."""
+    check.finite("params", z)
+    largest = float(np.abs(z).max(initial=0.0)) or 1.0
+    return np.finfo(float).eps * largest * (float(np.linalg.norm(z / largest)) or 1.0)
 
 
 class _Start(NamedTuple):
@@ -232,6 +213,9 @@ _increment = partial(jax.jit, static_argnums=0)(lambda G, params, state, z, coun
 
 
 def _start(method: Any, loss: Any, params: Params, length: tuple[int, int]) -> _Start:
+    check.optimizer(method)
+    if not check.is_concrete(params):
+        raise TypeError("rod and edge_flow cannot be traced by jit, vmap or grad: call them with numbers.")
     check.differentiable("params", params)
     dt, (steps, every) = float(getattr(method, "dt", 1.0)), length
     with jax.enable_x64(True):
@@ -247,26 +231,10 @@ def _start(method: Any, loss: Any, params: Params, length: tuple[int, int]) -> _
         if rough := jumps(method, theta):
             raise ValueError(f"rod and edge flow need a smooth update, but this one jumps ({', '.join(rough)}).")
         counters = tuple(bool(jnp.issubdtype(d, jnp.integer)) for d in dtypes)
-        increment = Increment(method, loss, counters, _probed(method, loss, theta, state, counters))
+        increment = Increment(method, loss, counters, positive_moments(method, loss, theta, state, counters))
         state = tree.float64(jax.tree.map(lambda s: jnp.asarray(s, float), state))
         z, rebuild = tree.ravel_real((theta, increment.split(state)))
     return _Start(increment, theta, state, z, rebuild, dt * every * np.arange(1 + steps // every), dt)
-
-
-def _probed(method: Any, loss: Any, params: Params, state: State, counters: tuple[bool, ...]) -> tuple[bool, ...]:
-    """Check that the counters count every update; return which leaves keep above 0 whatever the gradient's sign."""
-    grads = jax.grad(loss)(params)
-    either = [
-        jax.tree.leaves(update_of(method, loss, params, state, g)[1])
-        for g in (grads, jax.tree.map(jnp.negative, grads))
-    ]
-    for old, new, counts in zip(jax.tree.leaves(state), either[0], counters, strict=True):
-        if counts and (jnp.ndim(new) or int(new) != int(old) + 1):
-            raise ValueError("rod and edge flow need counters that count every update, but one here does not.")
-    return tuple(
-        not c and not jnp.iscomplexobj(a) and bool((a >= 0).all() & (b >= 0).all() & (a > 0).any())
-        for a, b, c in zip(*either, counters, strict=True)
-    )
 
 
 def _solved(
