@@ -316,3 +316,9 @@ def test_evaluations_of_smooth_flows_are_those_of_scipy():
     assert flow.solve.steps == len(right.t) - 1
     assert flow.solve.nfev == right.nfev
     np.testing.assert_allclose(flow.params[-1], right.y[:1, -1], atol=1e-13)
+
+
+def test_a_loss_that_is_not_finite_is_no_solver_that_gave_up():
+    with pytest.raises(ia.IntegrationError, match="params, state or loss are not finite at time 0") as caught:
+        ia.integrate(ia.sgd(0.1), lambda p: p**2 + jnp.inf, np.ones(()), [0.0, 1.0])
+    assert "gave up" not in str(caught.value)

@@ -111,7 +111,7 @@ def integrate(
         field, done, end = _solve(method, loss, params, times, state, breakpoints, events, max_nfev, **options)
         path = _path(field, done, dense)
     if done.failed or path.diverged is not None:
-        raise IntegrationError(_explanation(done, end), path)
+        raise IntegrationError(_explanation(done, end, path), path)
     return path
 
 
@@ -124,7 +124,8 @@ def integrate_params(
         field, done, end = _solve(method, loss, params, times, state, (), (), 1_000_000, **options)
         points = np.asarray(done.points)
         if done.failed or not np.isfinite(points).all():
-            raise IntegrationError(_explanation(done, end), _path(field, done, False))
+            path = _path(field, done, False)
+            raise IntegrationError(_explanation(done, end, path), path)
         return tree.of_vectors(points, field.params)
 
 
@@ -272,7 +273,12 @@ def _path(field: Field, done: stepping.Run, dense: bool) -> Path:
     return Path(times, params, state, losses, diverged, report, events=events, dense=polynomials)
 
 
-def _explanation(done: stepping.Run, end: float) -> str:
+def _explanation(done: stepping.Run, end: float, path: Path) -> str:
+    if not done.failed:
+        return (
+            f"params, state or loss are not finite at time {path.diverged:g}: take another start, a shorter time, or a "
+            "smaller learning rate."
+        )
     where = f"{done.solvers[-1]} gave up at time {done.t:.6g} of {end:.6g} ({done.reason})"
     if done.stiff:
         implicit = "solver='auto' or 'Radau', " if done.z.size <= AUTO_UNKNOWNS else ""
