@@ -191,11 +191,29 @@ def _joined(pieces: list[Path], steps: int, dt: float) -> Path:
 
 def averaged(values: np.ndarray, window: int) -> np.ndarray:
     """Return the mean over `window` entries around each, along the leading axis; fewer, and as many, at the ends."""
-    half = np.minimum(window // 2, np.minimum(np.arange(len(values)), np.arange(len(values))[::-1]))
     # An even number of updates, the outer two with half weight each: an oscillation of period 2 cancels.
-    sums = np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0)])
-    at = np.arange(len(values))
-    wide = sums[at + half + 1] - sums[at - half]
+    length, at = len(values), np.arange(len(values))
+    half = np.minimum(window // 2, np.minimum(at, at[::-1]))
+    wide = _window_sums(values, 2 * min(window // 2, (length - 1) // 2) + 1, half)
     ends = (values[at + half] + values[at - half]) / 2
     count = np.maximum(2 * half, 1).reshape(-1, *[1] * (values.ndim - 1))
     return np.where(count > 1, (wide - ends) / count, values)
+
+
+def _window_sums(values: np.ndarray, widest: int, half: np.ndarray) -> np.ndarray:
+    """Return the sums over t - half[t] .. t + half[t], of entries of the window alone.
+
+    Differences of sums from the start on would be as rough as the largest value before, as a loss that has decayed
+    since. Each window is the end of a block of `widest` entries and the beginning of the next.
+    """
+    length, at = len(values), np.arange(len(values))
+    blocks = -(-length // widest)
+    padded = np.concatenate([values, np.zeros((blocks * widest - length, *values.shape[1:]))])
+    padded = padded.reshape(blocks, widest, *values.shape[1:])
+    from_begin = np.cumsum(padded, axis=1).reshape(-1, *values.shape[1:])
+    to_end = np.cumsum(padded[:, ::-1], axis=1)[:, ::-1].reshape(-1, *values.shape[1:])
+    first, last = at - half, at + half
+    one_block = (first // widest == last // widest).reshape(-1, *[1] * (values.ndim - 1))
+    # Within one block: the window is all of it, or at the start or at the end of the run and narrower.
+    inside = np.where((first % widest == 0).reshape(one_block.shape), from_begin[last], to_end[first])
+    return np.where(one_block, inside, to_end[first] + from_begin[last])
