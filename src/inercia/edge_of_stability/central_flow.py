@@ -123,6 +123,9 @@ def central(
         (1.73, 1.73)
     """
     steps, every = check.recorded(steps, every)
+    check.optimizer(method)
+    if not check.is_concrete(params):
+        raise TypeError("central cannot be traced by jit, vmap or grad: call it with numbers, once for each start.")
     dt = float(getattr(method, "dt", 1.0))
     substeps = check.integer("substeps", substeps)
     if k is not None and check.integer("k", k) > MOST:
@@ -134,8 +137,7 @@ def central(
         loss = in_float64(loss, theta)
         check.loss_of(loss, theta)
         size = sum(leaf.size for leaf in jax.tree.leaves(theta))
-        if k is not None:
-            check_k(k, size)
+        check_k(k or 1, size)
         _warn_of_nonsmooth_loss(loss, theta)
         read = None if in_closed_form(method) is not None else read_update(method, theta)
         flow = Flow(method, loss, stable, read=read)

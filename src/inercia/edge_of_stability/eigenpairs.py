@@ -20,8 +20,7 @@ from inercia.core import check, tree
 from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Params
 from inercia.core.path import Path
-from inercia.core.precision import in_float64
-from inercia.edge_of_stability.hessian import hessian_on_rows, hessian_on_vectors
+from inercia.edge_of_stability.hessian import hessian_on_rows, hessian_on_vectors, judged
 from inercia.edge_of_stability.lanczos import ROUNDED, Leading, leading
 
 #: Parameters up to which the Hessian is formed.
@@ -76,7 +75,8 @@ def curvature(
         seed: of the random start.
 
     Raises:
-        ValueError: k that is too large, a preconditioner that is not positive, a loss that is not one real number.
+        ValueError: k that is too large, a preconditioner that is not positive, params that are not finite, a loss that
+            is not one real number.
         TypeError: integer or complex params.
         CurvatureError: the Hessian is not finite here, or the residual stayed above tol.
 
@@ -86,21 +86,27 @@ def curvature(
         ([3.0, 1.0], [[0.0, 1.0], [1.0, 0.0]])
     """
     k, iterations = check.integer("k", k), check.integer("iterations", iterations)
-    check.real("params", params)
     check.positive("tol", tol)
     with jax.enable_x64(True):
-        theta = tree.float64(params)
-        loss = in_float64(loss, theta)
-        check.loss_of(loss, theta)
+        loss, theta = judged(loss, params)
         z = tree.vector(theta)
         check_k(k, z.size)
-        scale = np.ones_like(z) if preconditioner is None else tree.vector(tree.float64(preconditioner))
-        if scale.shape != z.shape or not (np.isfinite(scale) & (scale > 0)).all():
+        scale = np.ones_like(z)
+        if preconditioner is not None:
+            if not _is_like(preconditioner, theta):
+                raise ValueError("preconditioner must be a tree like params, with their structure and shapes.")
+            scale = tree.vector(tree.float64(preconditioner))
+        if not (np.isfinite(scale) & (scale > 0)).all():
             raise ValueError("preconditioner must be a tree like params of finite numbers above 0.")
         root = np.sqrt(scale)
         if z.size <= DENSE:
             values, columns, residual, used = *_of_matrix(np.asarray(_matrix(loss, theta, root)), root, k), 0
         else:
+            if start is not None and not _is_like(start, theta, rows=True):
+                raise ValueError(
+                    "start must be the vectors of a Spectrum, its field `vectors`: a tree like params, each leaf with "
+                    "one more axis in front, of at least 1."
+                )
             begin = None if start is None else root * _as_rows(start)
             found = _leading(loss, theta, root, k, tol, iterations, start=begin, seed=seed, weight=root)
             values, residual, used = found.values, found.residual, found.products
@@ -120,6 +126,8 @@ def curvature(
 
 def check_k(k: int, size: int) -> None:
     """Raise unless so many eigenvalues can be computed of a matrix of this size."""
+    if not size:
+        raise ValueError("params must hold at least one number, but all of their arrays are empty.")
     if k > size:
         raise ValueError(f"k must be at most the number of parameters {size}, but it is {k}.")
     if size > DENSE and 5 * k >= size:
@@ -145,8 +153,9 @@ def _of_matrix(A: np.ndarray, root: np.ndarray, k: int) -> tuple[np.ndarray, np.
         return np.full(k, np.nan), np.full((len(A), k), np.nan), np.full(k, np.nan)
     values, vectors = np.linalg.eigh((A + A.T) / 2)
     values, vectors = values[::-1][:k], vectors[:, ::-1][:, :k]
-    image = root[:, None] * (A @ vectors)  # H u
-    apart = np.linalg.norm(image - root[:, None] * vectors * values, axis=0)
+    scale = np.abs(A).max() or 1.0  # whose square may be too large for float64, or too small
+    image = root[:, None] * ((A / scale) @ vectors)  # H u
+    apart = np.linalg.norm(image - root[:, None] * vectors * (values / scale), axis=0)
     size = np.linalg.norm(image, axis=0)
     size = np.maximum(size, ROUNDED * size.max())
     return values, vectors / root[:, None], apart / np.where(size > 0, size, 1.0)
@@ -162,6 +171,17 @@ def dense_eigenpairs(loss, theta, root, k):
 
 def _leading(loss: Any, theta: Params, root: np.ndarray, k: int, tol: float, most: int, **options: Any) -> Leading:
     return leading(hessian_on_vectors(loss, theta, root), root.size, k, tol, most, **options)
+
+
+def _is_like(given: Any, theta: Params, rows: bool = False) -> bool:
+    """Whether a tree has the structure and shapes of params, with one more axis in front where it has rows."""
+    if jax.tree.structure(given) != jax.tree.structure(theta):
+        return False
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(given)]
+    many = {shape[:1] for shape in shapes} if rows else {()}
+    if len(many) != 1 or many == {(0,)} or (rows and many == {()}):
+        return False
+    return shapes == [(*next(iter(many)), *leaf.shape) for leaf in jax.tree.leaves(theta)]
 
 
 def _as_rows(vectors: Params) -> np.ndarray:

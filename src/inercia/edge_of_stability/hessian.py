@@ -13,11 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from inercia.core import check
+from inercia.core import check, tree
 from inercia.core.convolutions import fast_convolutions
 from inercia.core.method import Params
+from inercia.core.precision import in_float64
 from inercia.edge_of_stability.output_curvature import GaussNewton
 
 
@@ -38,6 +40,7 @@ def hvp(loss: Any, params: Params, vector: Params) -> Params:
         [1.0, 3.0]
     """
     check.some_params(params)
+    params = tree.native(params)
     check.loss_of(loss, params)
     if isinstance(loss, GaussNewton):
         return loss.product(params)(_like(params, vector))
@@ -61,6 +64,26 @@ def _like(params: Params, vector: Params) -> Params:
         return jnp.asarray(v, p.dtype)
 
     return jax.tree_util.tree_map_with_path(cast, params, vector)
+
+
+def judged(loss: Any, params: Params) -> tuple[Any, Params]:
+    """Return a loss and its params in float64, or raise unless it is one real number of real and finite params.
+
+    A Hessian may be finite where the params are not, as that of a quadratic, which is constant, and then says nothing.
+    """
+    if not check.is_concrete(params):
+        raise TypeError(
+            "what is computed of a Hessian here cannot be traced by jit, vmap or grad, because it checks its numbers: "
+            "call it with numbers, once for each point, or compute with hvp."
+        )
+    check.some_params(params)
+    check.real("params", params)
+    theta = tree.float64(params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(theta):
+        check.finite("params" + jax.tree_util.keystr(path), np.asarray(leaf) if leaf.is_fully_addressable else leaf)
+    loss = in_float64(loss, theta)
+    check.loss_of(loss, theta)
+    return loss, theta
 
 
 def hessian_on_rows(loss, theta, root=None):

@@ -100,7 +100,8 @@ def leading(
             basis.cut(k + (basis.room - k) // 2)
     basis.solve()
     found = [basis.pair(n) for n in range(k)]
-    return Leading(basis.values[:k], basis.stack(found, "row"), np.array([pair.residual for pair in found]), used)
+    values = basis.scale * basis.values[:k]
+    return Leading(values, basis.stack(found, "row"), np.array([pair.residual for pair in found]), used)
 
 
 def _first_unconverged(basis: "_Basis", k: int, tol: float) -> Any:
@@ -138,6 +139,7 @@ class _Basis:
         self.rows, self.images = zeros((room, size)), zeros((room, size))
         self.between = np.zeros((room, room))
         self.weight, self.rounded, self.longest = weight, rounded, 0.0
+        self.scale = 1.0  # of the operator, by which images are divided: squares of theirs may be beyond float64
 
     def add(self, vector: Any, product: Callable, fresh: Callable) -> Any:
         """Take up what a vector, or else a fresh one, adds to the basis; return its image, None if it is not finite."""
@@ -147,6 +149,9 @@ class _Basis:
         row, _ = self._projected(row)  # twice is enough (Kahan)
         image = product(row)
         image = np.asarray(image) if self.host else image
+        if self.longest == 0.0:
+            self.scale = float(abs(image).max()) or 1.0
+        image = image / self.scale
         self._write(self.filled, row, image)
         line = np.asarray(self.rows @ image)
         self.between[self.filled], self.between[:, self.filled] = line, line

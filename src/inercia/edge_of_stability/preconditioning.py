@@ -22,7 +22,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from inercia.core import check
 from inercia.core.linear_form import linear_form
 from inercia.core.method import Params, State
 from inercia.edge_of_stability.linear_stability import THRESHOLDS
@@ -104,8 +106,9 @@ def preconditioner(method: Any, state: State, params: Params) -> Params:
         params: what P is for; infinite where nothing is updated.
 
     Raises:
-        ValueError: a method that has no preconditioner, with the reason: sign methods, scaling by norms, memories that
-            never fade (schedule_free), updates that need the loss (line searches), pieces without a learning rate.
+        ValueError: a state that has seen no update; a method that has no preconditioner, with the reason: sign methods,
+            scaling by norms, memories that never fade (schedule_free), updates that need the loss (line searches),
+            pieces without a learning rate.
 
     Example:
         >>> import inercia, optax
@@ -117,6 +120,13 @@ def preconditioner(method: Any, state: State, params: Params) -> Params:
         >>> preconditioner(method, method.update(x, method.init(x))[1], x).tolist()
         [2.0, 2.0]
     """
+    found = _preconditioner(method, state, params)
+    if check.is_concrete(found) and any(np.isnan(np.asarray(leaf)).any() for leaf in jax.tree.leaves(found)):
+        raise ValueError("a preconditioner is that of an update made, but this state has seen none, or is not finite.")
+    return found
+
+
+def _preconditioner(method: Any, state: State, params: Params) -> Params:
     if not has_rule(method):
         return read_preconditioner(method, state, params)
     own = rule(method)
