@@ -154,6 +154,16 @@ def start_state(
     return start
 
 
+def require_own(method: Any, params: Params, state: State) -> None:
+    """Raise unless a state has the form of the method's own, where one method is observed along another's run."""
+    own = fresh_state(method, params)
+    if jax.tree.structure(own) != jax.tree.structure(state):
+        raise ValueError(
+            "an observer must be made of the method that is iterated, but the state is that of another: it should have "
+            f"the form {jax.tree.structure(own)}, but it has {jax.tree.structure(state)}."
+        )
+
+
 class Alone(NamedTuple):
     """The family that consists of one method."""
 

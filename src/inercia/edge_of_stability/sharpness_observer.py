@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.flatten_util import ravel_pytree
 
 from inercia.core import check
+from inercia.core.optimizer_state import require_own
 from inercia.core.partial_loss import one_of_equals
 from inercia.core.precision import in_float64
 from inercia.core.values import ByValue
@@ -27,6 +27,7 @@ from inercia.edge_of_stability.eigenpairs import (
     first_rows,
 )
 from inercia.edge_of_stability.eigenvector_tracking import GUARD, track
+from inercia.edge_of_stability.frozen_update import step_of
 from inercia.edge_of_stability.hessian import hessian_on_rows
 from inercia.edge_of_stability.preconditioning import has_rule, preconditioner
 from inercia.edge_of_stability.state_reading import reading
@@ -37,8 +38,9 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
     """Make an observer of the k largest eigenvalues of the preconditioned Hessian along a run of a method.
 
     For gradient descent they are learning rate times sharpness. Where the largest reaches `threshold(method).bound`, 2
-    for gradient descent, the run is at its edge of stability. P is that of the update made at the point. The vectors of
-    one point start the search at the next.
+    for gradient descent, the run is at its edge of stability. P is that of the update made at the point; of what steps
+    once in k updates, of the step that k updates with the point's gradient make. The vectors of one point start the
+    search at the next.
 
     Args:
         method: the one that is iterated: an inercia method or an optax transformation that has a `preconditioner`.
@@ -64,11 +66,13 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
     """
     k, iterations = check.integer("k", k), check.integer("iterations", iterations)
     check.positive("tol", tol)
+    check.optimizer(method)
 
     here, loss = partial(_root, method), one_of_equals(loss)
 
     def init(params, state):
         check.real("params", params)
+        require_own(method, params, state)
         if not has_rule(method):
             reading(method, params)  # refuses, before `here` makes an update that may fail
         root = here(in_float64(loss, params), params, state)
@@ -109,6 +113,7 @@ def sharpness(method: Any, loss: Any, k: int = 1, *, tol: float = 1e-3, iteratio
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _root(method, loss, params, state):
-    """Return the square root of P, of the update made here, as a vector."""
-    after = optax.with_extra_args_support(method).update(jax.grad(loss)(params), state, params)[1]
+    """Return the square root of P as a vector: of the update made here, or of the k that make a step."""
+    period = 1 if has_rule(method) else reading(method, params).period
+    after = step_of(method, period, jax.grad(loss)(params), state, params)[1]
     return jnp.sqrt(ravel_pytree(preconditioner(method, after, params))[0])
