@@ -22,8 +22,8 @@ from inercia.core import check, tree
 from inercia.core.linear_form import linear_form
 from inercia.core.method import Method, NoFlow, Params, State
 from inercia.core.path import Path
-from inercia.edge_of_stability.averaged_reading import read_update
-from inercia.edge_of_stability.preconditioning import has_rule, preconditioner, rule
+from inercia.edge_of_stability.averaged_reading import bounds_of, read_update
+from inercia.edge_of_stability.preconditioning import preconditioner
 from inercia.edge_of_stability.sharpness_observer import sharpness
 from inercia.flows.integration import integrate
 from inercia.flows.interpolating_flow import Interpolated
@@ -69,7 +69,7 @@ class Regime(NamedTuple):
         """Whether memory is of no consequence; None where there is none, or no preconditioner tells."""
         if not self.memory or self.sharpness is None:
             return None
-        return bool(self.memory * self.sharpness < _SHORT)
+        return bool(self.memory * abs(self.sharpness) < _SHORT)
 
     def __str__(self) -> str:
         if self.gap is None:
@@ -84,8 +84,8 @@ class Regime(NamedTuple):
             parts.append(f"the edge of stability, of which the sharpness starts at {ratio:.2g}, is {when}")
         if self.memoryless is not None:
             kind = "memoryless" if self.memoryless else "not memoryless"
-            fastest = 1 / self.sharpness if self.sharpness else np.inf
-            parts.append(f"{kind}, with a memory of {self.memory:.3g} updates against {max(fastest, 0):.3g}")
+            fastest = 1 / abs(self.sharpness) if self.sharpness else np.inf
+            parts.append(f"{kind}, with a memory of {self.memory:.3g} updates against {fastest:.3g}")
         if self.noise is not None:
             parts.append(f"noise moves the params by up to {self.noise:.2g} of the displacement")
         return "; ".join(parts) + f": call {self.function}."
@@ -131,6 +131,7 @@ def regime(
         >>> print(str(told)[:79])
         the plain flow holds to within 0.014 (0.014 of the displacement) until time 64;
     """
+    check.optimizer(method)
     check.positive("time", check.number("time", time))
     check.positive("tolerance", check.number("tolerance", tolerance))
     check.some_params(params)
@@ -173,7 +174,7 @@ def _mean(loss: Any, batches: Any, params: Params) -> jax.Array:
 def _edge(method: Any, loss: Any, plain: Path) -> tuple[float | None, float | None, float | None]:
     """Return the sharpness at the start, its bound, and when the plain flow meets that; None where there is none."""
     try:
-        bound = rule(method).bound if has_rule(method) else read_update(method, tree.row(plain.params, 0)).bound
+        bound, _ = bounds_of(method, tree.row(plain.params, 0))
     except ValueError:  # no preconditioner
         return None, None, None
     watch = {"sharpness": sharpness(method, loss)}

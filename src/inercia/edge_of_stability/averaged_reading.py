@@ -20,6 +20,7 @@ import numpy as np
 from inercia.core.method import Params
 from inercia.edge_of_stability.averaged_update import KEPT, Read, Slot, second_moments_of, state_of, zeros_like_params
 from inercia.edge_of_stability.frozen_update import Reading, frozen, is_float, step_of
+from inercia.edge_of_stability.preconditioning import has_rule, rule
 from inercia.edge_of_stability.state_reading import fresh_state, reading, slots_of
 from inercia.flows.smoothness import require_continuous
 
@@ -63,17 +64,31 @@ def read_update(method: Any, params: Params) -> Read:
         _refuse_decay_in_the_gradient(read)
         linear = _late(read)
         slots = tuple(_slots(j, held, linear) for j, held in enumerate(own.memory))
-        bounds = np.concatenate([_bounds(*(np.asarray(part[j]) for part in linear)) for j in range(len(shapes))])
-        bounds = bounds[np.isfinite(bounds)]
+        bounds = _finite_bounds(linear)
         if np.ptp(bounds) > _ALIKE * bounds.max():
             raise ValueError(
                 "a central flow needs one bound for all parameters, but those of this update go from "
                 f"{bounds.min():.4g} to {bounds.max():.4g}: the parameters have different memories."
             )
         decays = any(np.any(part) for part in linear.decay)
-        read = read._replace(slots=slots, bound=float(np.mean(bounds)), decays=decays)
+        bound = free = float(np.mean(bounds))
+        if decays:
+            free = float(np.mean(_finite_bounds(linear._replace(decay=[0 * part for part in linear.decay]))))
+        read = read._replace(slots=slots, bound=bound, decays=decays, free=free)
         _refuse_maxima(read)
     return read
+
+
+def bounds_of(method: Any, params: Params) -> tuple[float, float]:
+    """Return the largest stable eigenvalue of P^{-1} H, and what it would be without the update's weight decay.
+
+    Raises:
+        ValueError: what has no bound, as `read_update` says.
+    """
+    if has_rule(method) and not getattr(method, "hyper", {}).get("weight_decay"):
+        return rule(method).bound, rule(method).bound
+    read = read_update(method, params)
+    return read.bound, read.free
 
 
 def _second_moments(method: Any, own: Reading, zero: Params) -> tuple[tuple[int, ...], ...]:
@@ -154,6 +169,13 @@ def _by_element(u_g: Any, *others: Any) -> list[np.ndarray]:
     """Return the parts of a leaf with one leading axis, its elements."""
     count = int(np.prod(np.shape(u_g)))
     return [np.asarray(x).reshape(count, *np.shape(x)[np.ndim(u_g) :]) for x in (u_g, *others)]
+
+
+def _finite_bounds(linear: Linear) -> np.ndarray:
+    """Return the bounds at elements of every leaf that move."""
+    leaves = range(len(linear.u_g))
+    bounds = np.concatenate([_bounds(*(np.asarray(part[j]) for part in linear)) for j in leaves])
+    return bounds[np.isfinite(bounds)]
 
 
 def _bounds(u_g: Any, u_m: Any, B: Any, C: Any, decay: Any) -> np.ndarray:

@@ -50,6 +50,7 @@ class Read(NamedTuple):
     averaged: tuple[tuple[int, ...], ...]  # for every leaf its second moments, as leaves of the state
     bound: float
     decays: bool  # whether the update shrinks params by itself
+    free: float = 0.0  # the bound that held if it did not
 
     @property
     def size(self) -> int:
