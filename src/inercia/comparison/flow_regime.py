@@ -22,7 +22,7 @@ from inercia.core import check, tree
 from inercia.core.linear_form import linear_form
 from inercia.core.method import Method, NoFlow, Params, State
 from inercia.core.path import Path
-from inercia.edge_of_stability.averaged_reading import bounds_of, read_update
+from inercia.edge_of_stability.averaged_reading import bounds_of, decays_of, read_update
 from inercia.edge_of_stability.preconditioning import preconditioner
 from inercia.edge_of_stability.sharpness_observer import sharpness
 from inercia.flows.integration import integrate
@@ -208,18 +208,18 @@ def _gap(method: Any, loss: Any, begun: Path, plain: Path, inside: np.ndarray) -
 
 def _memory(method: Any, params: Params) -> float:
     """Return 1/(1-b) of the slowest memory, in updates; 0 where there is none."""
-    form = linear_form(method)
+    form, period = linear_form(method), 1
     if form is not None and form.constant:
-        decays = [form.beta, *([] if form.second_moment is None else [form.second_moment.decay])]
-        decays = [1.0 if b is None else float(b) for b in decays]  # a sum forgets nothing
+        kept = [form.beta, *([] if form.second_moment is None else [form.second_moment.decay])]
+        kept = [1.0 if b is None else float(b) for b in kept]  # a sum forgets nothing
     else:
         try:
             read = read_update(method, params)
         except ValueError:
             return 0.0
-        decays = [slot.decay for slots in read.slots for slot in slots]
-    slowest = max(decays, default=0.0)
-    return 0.0 if slowest == 0 else float(np.inf) if slowest >= 1 else 1 / (1 - slowest)
+        kept, period = decays_of(read), read.own.period
+    slowest = max(kept, default=0.0)
+    return 0.0 if slowest == 0 else float(np.inf) if slowest >= 1 else period / (1 - slowest)
 
 
 def _noise(method: Any, loss: Any, batches: Any, plain: Path, first: int, dt: float) -> float:

@@ -218,24 +218,37 @@ def _refuse_decay_in_the_gradient(read: Read) -> None:
             )
 
 
+def decays_of(read: Read) -> list[float]:
+    """Return what a step keeps of each memory and of each second moment."""
+    found = [slot.decay for slots in read.slots for slot in slots]
+    if any(read.averaged):
+        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+            kept = np.asarray(_kept(read, 1e-3 * _TRIED**0.5)).reshape(-1, read.size)
+        ends = np.cumsum([int(np.prod(shape)) for shape in read.shapes])[:-1]
+        pieces = zip(np.split(kept, ends, axis=1), read.averaged, strict=True)
+        found += [float(piece[k].max()) for piece, at in pieces for k in range(len(at)) if piece.size]
+    return found
+
+
+def _kept(read: Read, size: float) -> jax.Array:
+    """Return what a step with gradients of a size keeps of each second moment."""
+    nu = jnp.full(max(map(len, read.averaged), default=0) * read.size, _TRIED)
+    g = jax.tree.map(lambda p: jnp.full(p.shape, size), zeros_like_params(read))
+
+    def after(nu):
+        moved = step_of(read.method, read.own.period, g, state_of(read, nu, [], 100.0), g)[1]
+        return second_moments_of(read, jax.tree.leaves(moved), nu)
+
+    return jax.jvp(after, (nu,), (jnp.ones_like(nu),))[1]
+
+
 def _refuse_maxima(read: Read) -> None:
     """Raise where a second moment forgets all of itself at a large gradient, as a running maximum does."""
-    count = read.size
-    nu = jnp.full(max(map(len, read.averaged), default=0) * count, _TRIED)
-    if not nu.size:
+    if not any(read.averaged):
         return
-
-    def kept(size):
-        g = jax.tree.map(lambda p: jnp.full(p.shape, size), zeros_like_params(read))
-
-        def after(nu):
-            moved = step_of(read.method, read.own.period, g, state_of(read, nu, [], 100.0), g)[1]
-            return second_moments_of(read, jax.tree.leaves(moved), nu)
-
-        return jax.jvp(after, (nu,), (jnp.ones_like(nu),))[1]
-
     for size in (1e-3, 1e3):
-        if not ((kept(size * _TRIED**0.5) > KEPT) & (kept(size * _TRIED**0.5) <= 1 + _SAME)).all():
+        kept = _kept(read, size * _TRIED**0.5)
+        if not ((kept > KEPT) & (kept <= 1 + _SAME)).all():
             raise ValueError(
                 "a central flow needs second moments that are averages, each keeping a fixed part of itself, but one "
                 "here is not: a running maximum (amsgrad, adamax), or an average of the steps (adadelta)?"
