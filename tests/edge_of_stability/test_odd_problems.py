@@ -45,7 +45,9 @@ def test_the_spectrum_at_any_scale(scale):
     found = leading(lambda v: scale * values * v, 1100, 2, 1e-6, 500)
     np.testing.assert_allclose(found.values / scale, values[:-3:-1], rtol=1e-9)
     data = {"h": np.array([scale, 3 * scale])}  # the gradient of a row is h p
-    assert ia.batch_sharpness(row_losses, ONE, data, 1, batches=2)[0] / scale == pytest.approx(2.8)
+    found, error = ia.batch_sharpness(row_losses, ONE, data, 1, batches=2)
+    assert found / scale == pytest.approx(2.8)
+    assert np.isfinite(error / scale)
 
 
 def test_estimates_of_one_parameter_have_no_error():
@@ -179,7 +181,7 @@ def test_advice_far_beyond_the_bound_is_short():
     assert told.startswith("the sharpness 5e+199 is 2.5e+199 times the bound 2:")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sharpness_of_what_steps_once_in_k_updates_before_its_first_step():
     grouped = optax.MultiSteps(optax.chain(optax.scale_by_rms(0.9), optax.scale(-0.1)), 2).gradient_transformation()
     seen = ia.iterate(grouped, bowl, ONE, 2, observe={"s": sharpness(grouped, bowl)}).observed["s"].ravel()
@@ -194,7 +196,7 @@ def test_negative_curvature_is_no_lack_of_memory():
     assert "not memoryless, with a memory of 1e+03 updates against 2" in str(regime)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_second_moments_are_memories_too():
     """Of any transformation as of inercia's own, whose table says so; an accumulated sum keeps all of itself."""
     for method, kept in ((optax.rmsprop(0.1, decay=0.9), 0.9), (optax.adagrad(0.1), 1.0)):

@@ -164,10 +164,9 @@ def test_the_clock_stands_in_the_middle_of_an_update():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flow", [ia.rod, ia.edge_flow])
-def test_a_parameter_without_gradient_stands_still(flow):
-    path = flow(ia.adam(0.05), lambda p: (p[0] - 2) ** 2, np.ones(2), 8)
-    assert path.params[-1, 1] == pytest.approx(1, abs=1e-9)
+def test_a_parameter_without_gradient_stands_still():
+    path = ia.rod(ia.adam(0.05), lambda p: (p[0] - 2) ** 2, np.ones(2), 8)
+    assert path.params[-1, 1] == 1
     assert path.params[-1, 0] == pytest.approx(1.4, abs=0.05)
 
 

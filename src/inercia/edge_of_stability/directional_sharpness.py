@@ -138,10 +138,11 @@ def batch_sharpness(
     if not sizes.any():
         raise ValueError("batch_sharpness needs a gradient, but that of every batch drawn is zero at these params.")
     weights = (sizes / sizes.max()) ** 2
-    curved, squares = weights * curved, weights * squares
+    scale = np.abs(curved).max() or 1.0
+    curved, squares = weights * (curved / scale), weights * squares
     ratio = curved.mean() / squares.mean()
     spread = np.std(curved - ratio * squares, ddof=1) if batches > 1 else np.nan
-    return float(ratio), float(spread / squares.mean() / np.sqrt(batches))
+    return float(scale * ratio), float(scale * (spread / squares.mean() / np.sqrt(batches)))
 
 
 @partial(jax.jit, static_argnums=0)
