@@ -14,8 +14,8 @@ import tyro
 from timing import Goal, Section, load, machine, table
 
 PARTS = (
-    "training", "estimators", "convolutions", "many", "streaming", "callback", "update", "flows", "central", "startup",
-    "scaling", "accelerator",
+    "training", "networks", "estimators", "convolutions", "many", "streaming", "callback", "update", "flows", "central",
+    "startup", "scaling", "accelerator",
 )  # fmt: skip
 HEAD = ["goal", "asked", "measured (range)", "met"]
 
@@ -24,6 +24,7 @@ def main(
     parts: tuple[
         Literal[
             "training",
+            "networks",
             "estimators",
             "convolutions",
             "many",

@@ -98,6 +98,10 @@ def judge_watched(name: str, function: Any, *arguments: Any) -> Any:
             "it in on_record, from record.params."
         ) from None
     except TypeError as error:
+        if "cannot be traced" in str(error):  # a function of ours that checks numbers
+            raise TypeError(
+                f"{name} is compiled into the run, but {error.args[0]} Or compute it in on_record, from record.params."
+            ) from None
         if "valid JAX type" not in str(error):
             raise
         raise TypeError(f"{name} must return arrays of numbers, or a tree of them, but: {error}.") from None
