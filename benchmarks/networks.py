@@ -6,7 +6,6 @@ in the end are compared.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -55,8 +54,8 @@ def cases() -> list[Case]:
     coded, ordered = np.eye(TOKENS, dtype=np.float32)[tokens], np.sort(tokens, axis=1).astype(np.int32)
     images = lambda x: torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))  # noqa: E731
     return [
-        Case("CNN", partial(Cnn, nnx.Rngs(0)), (x, y), EquinoxCnn, TorchCnn, images),
-        Case("two-layer transformer", partial(Transformer, nnx.Rngs(0)), (coded, ordered), EquinoxTransformer,
+        Case("CNN", lambda: Cnn(nnx.Rngs(0)), (x, y), EquinoxCnn, TorchCnn, images),
+        Case("two-layer transformer", lambda: Transformer(nnx.Rngs(0)), (coded, ordered), EquinoxTransformer,
              TorchTransformer, torch.from_numpy),
     ]  # fmt: skip
 
